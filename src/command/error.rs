@@ -1,0 +1,153 @@
+//! What can be wrong with a request, before anything has happened.
+
+extern crate std;
+
+use std::ffi::OsString;
+use std::string::String;
+use std::{fmt, io};
+
+use crate::sys::Features;
+
+/// A command that can't be carried out, found before any process was made.
+///
+/// Each names the entry that is wrong. As an `io::Error` its kind is
+/// `InvalidInput`, but for a program that is nowhere to be looked for
+/// (`NotFound`), a missing feature (`Unsupported`), and what the system refused.
+///
+/// ```
+/// use forkplan::{Channel::*, Command, PlanError};
+///
+/// let error = Command::new("cat").fd(3, ReadPipe).fd(3, WritePipe).prepare().unwrap_err();
+/// assert!(matches!(error, PlanError::DuplicateFd { fd: 3, .. }));
+/// assert_eq!(error.to_string(), "child fd 3 is mapped twice: read pipe and write pipe");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The program's name is empty.
+    EmptyProgram,
+    /// The program's name has no `/` and the child's `PATH` no element.
+    EmptyPath {
+        /// The program.
+        program: OsString,
+    },
+    /// A string has a NUL byte in it.
+    NulByte {
+        /// Which one: `argument 2`, `value of environment variable "X"`.
+        what: String,
+    },
+    /// The name of an environment variable is empty or has a `=` in it.
+    BadEnvKey {
+        /// The name.
+        key: OsString,
+    },
+    /// A signal to be blocked is none.
+    BadSignal {
+        /// Its number.
+        signal: i32,
+    },
+    /// A channel is mapped on no fd.
+    NoFd {
+        /// The channel.
+        channel: String,
+    },
+    /// A child fd is below 0.
+    NegativeFd {
+        /// The child fd.
+        fd: i32,
+        /// The channel mapped on it.
+        channel: String,
+    },
+    /// A child fd is not below the soft limit `RLIMIT_NOFILE`.
+    FdAtLimit {
+        /// The child fd.
+        fd: i32,
+        /// The channel mapped on it.
+        channel: String,
+        /// The limit.
+        limit: i32,
+    },
+    /// Two channels are mapped on one child fd, or one twice.
+    DuplicateFd {
+        /// The child fd.
+        fd: i32,
+        /// What was mapped on it first.
+        first: String,
+        /// And then.
+        second: String,
+    },
+    /// Two channels have one name.
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+    /// What was [required](crate::Command::require) is not there.
+    MissingFeature {
+        /// The features that the kernel lacks, or that were excluded.
+        features: Features,
+    },
+    /// All strings together are longer than 4 GiB.
+    TooLong,
+    /// The system refused what preparing needs.
+    System {
+        /// The call.
+        call: &'static str,
+        /// Its errno.
+        errno: i32,
+    },
+}
+
+impl PlanError {
+    /// The kind that this has as an `io::Error`.
+    pub fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::EmptyPath { .. } => io::ErrorKind::NotFound,
+            Self::MissingFeature { .. } => io::ErrorKind::Unsupported,
+            Self::System { errno, .. } => io::Error::from_raw_os_error(*errno).kind(),
+            _ => io::ErrorKind::InvalidInput,
+        }
+    }
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EmptyProgram => f.write_str("the program's name is empty"),
+            Self::EmptyPath { program } => {
+                write!(f, "{program:?} is nowhere to be looked for: the child's PATH is empty")
+            }
+            Self::NulByte { what } => write!(f, "{what} has a NUL byte in it"),
+            Self::BadEnvKey { key } => {
+                write!(f, "{key:?} can't name an environment variable: it is empty or has a '='")
+            }
+            Self::BadSignal { signal } => write!(f, "{signal} is no signal that can be blocked"),
+            Self::NoFd { channel } => write!(f, "{channel} is mapped on no child fd"),
+            Self::NegativeFd { fd, channel } => {
+                write!(f, "child fd {fd} is negative: {channel}")
+            }
+            Self::FdAtLimit { fd, channel, limit } => {
+                write!(f, "child fd {fd} is not below RLIMIT_NOFILE, {limit}: {channel}")
+            }
+            Self::DuplicateFd { fd, first, second } => {
+                write!(f, "child fd {fd} is mapped twice: {first} and {second}")
+            }
+            Self::DuplicateName { name } => write!(f, "two channels have the name {name:?}"),
+            Self::MissingFeature { features } => {
+                write!(f, "required and not there: ")?;
+                bitflags::parser::to_writer(features, f)
+            }
+            Self::TooLong => f.write_str("arguments and environment are longer than 4 GiB"),
+            Self::System { call, errno } => {
+                write!(f, "{call}: {}", crate::sys::Message(*errno))
+            }
+        }
+    }
+}
+
+impl std::error::Error for PlanError {}
+
+impl From<PlanError> for io::Error {
+    fn from(error: PlanError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}

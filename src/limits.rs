@@ -1,0 +1,57 @@
+//! Every limit of the crate in one place, each beside the proof that it fits.
+//!
+//! None of these is a cap on what a user may ask for. A map of fds, a list of
+//! arguments or a set of children is as large as memory allows; the numbers
+//! here size what is prepared before the fork.
+
+use static_assertions::{const_assert, const_assert_eq};
+
+/// The largest number that a file descriptor can have: Linux keeps
+/// `fs.nr_open` below it, POSIX makes it an `int`.
+pub(crate) const FD_MAX: i32 = i32::MAX;
+
+/// Parent's ends that a `Child` holds without allocating. A child with more of
+/// them is fine and costs one allocation in its spawn.
+pub(crate) const ENDS_INLINE_MAX: usize = 16;
+
+/// Bytes of stack for the child before its exec, the guard not counted. The
+/// walk over the plan uses about 1 KiB in a release build and 4 KiB in a debug
+/// build; the rest is room for a signal frame with a large vector state.
+pub(crate) const CHILD_STACK_SIZE: usize = 64 * 1024;
+
+/// Bytes of directory entries that the child reads at once when it has to walk
+/// `/proc/self/fd`. They lie on its stack.
+pub(crate) const DIRENT_BUFFER_SIZE: usize = 2048;
+
+/// Bytes that one read of the pump takes at most: the default capacity of a
+/// Linux pipe.
+pub(crate) const READ_SIZE: usize = 64 * 1024;
+
+/// Reads of one channel for one notice of readiness, so that a channel that is
+/// never empty can't starve the others.
+pub(crate) const READS_PER_TURN_MAX: u32 = 8;
+
+/// Writes of one channel for one notice of readiness.
+pub(crate) const WRITES_PER_TURN_MAX: u32 = 8;
+
+/// Bytes that a channel queues before `Pump::write` takes no more: Twisted's
+/// figure.
+pub(crate) const HIGH_WATER: usize = 64 * 1024;
+
+/// Highest fd number that the slowest way of closing looks at, where there is
+/// neither `close_range` nor `/proc`. Linux's default for `fs.nr_open`.
+pub(crate) const CLOSE_EACH_MAX: i32 = 1 << 20;
+
+/// Time between two `waitpid` of a child for which the kernel has no pidfd.
+pub(crate) const WAIT_TICK_MILLIS: u64 = 10;
+
+// The buffer for directory entries holds the largest one, with a name of 255.
+const_assert!(DIRENT_BUFFER_SIZE >= 280);
+// ...and is a small part of the stack that it lies on.
+const_assert!(DIRENT_BUFFER_SIZE * 8 <= CHILD_STACK_SIZE);
+// The stack is whole pages on every page size up to 64 KiB.
+const_assert_eq!(CHILD_STACK_SIZE % (64 * 1024), 0);
+// An end's index fits the byte that the pump keeps it in.
+const_assert!(ENDS_INLINE_MAX <= u8::MAX as usize);
+// The highest number that is looked at is an fd number.
+const_assert!(CLOSE_EACH_MAX < FD_MAX);

@@ -1,0 +1,112 @@
+//! How plans and steps read: syscall words, one numbered step a line.
+
+use core::fmt::{self, Write};
+
+use super::{Plan, Step, Strings, Text};
+
+/// A step in words: what an error and a printed plan say of it.
+#[derive(Clone, Copy, Debug)]
+pub struct StepDisplay<'a> {
+    pub(super) step: Step,
+    pub(super) strings: Option<Strings<'a>>,
+}
+
+impl StepDisplay<'_> {
+    fn path(&self, f: &mut fmt::Formatter<'_>, call: &str, path: Text) -> fmt::Result {
+        match self.strings {
+            Some(strings) => write!(f, "{call} {}", Quoted(strings.get(path))),
+            None => f.write_str(call),
+        }
+    }
+}
+
+impl fmt::Display for StepDisplay<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.step {
+            Step::Unshare { first } => write!(f, "close_range {first} -> ~0 UNSHARE"),
+            Step::MarkRange { first, last: None } => {
+                write!(f, "close_range {first} -> ~0 CLOEXEC")
+            }
+            Step::MarkRange { first, last: Some(last) } => {
+                write!(f, "close_range {first} -> {last} CLOEXEC")
+            }
+            Step::MarkListed { first } => {
+                write!(f, "fcntl {first}.. F_SETFD FD_CLOEXEC, those in /proc/self/fd")
+            }
+            Step::MarkEach { first, below } => {
+                write!(f, "fcntl {first}..{below} F_SETFD FD_CLOEXEC, each")
+            }
+            Step::Dup2 { from, to } => write!(f, "dup2 {from} -> {to}"),
+            Step::DupCloexec { from, to } => write!(f, "dup3 {from} -> {to} CLOEXEC"),
+            Step::ClearCloexec { fd } => write!(f, "fcntl {fd} F_SETFD 0"),
+            Step::SetCloexec { fd } => write!(f, "fcntl {fd} F_SETFD FD_CLOEXEC"),
+            Step::Chdir { path } => self.path(f, "chdir", path),
+            Step::DefaultSignal { signal } => write!(f, "sigaction {signal} SIG_DFL"),
+            Step::ClearHandlers => f.write_str("sigaction SIG_DFL for each signal with a handler"),
+            Step::SignalMask { mask: 0 } => f.write_str("sigprocmask SIG_SETMASK []"),
+            Step::SignalMask { mask } => write!(f, "sigprocmask SIG_SETMASK {mask:#x}"),
+            Step::Exec { path } => self.path(f, "execve", path),
+        }
+    }
+}
+
+/// Without the plan's text, so without paths. [`Plan::show`] has both.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        StepDisplay { step: *self, strings: None }.fmt(f)
+    }
+}
+
+impl fmt::Display for Plan<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = self.steps.len().max(1).ilog10() as usize + 1;
+        for (number, &step) in (1..).zip(self.steps) {
+            write!(f, "{number:digits$}  {}", self.show(step))?;
+            match step {
+                Step::Dup2 { to: fd, .. } | Step::ClearCloexec { fd } => self.label(f, fd)?,
+                Step::Exec { .. } => self.arguments(f)?,
+                _ => {}
+            }
+            f.write_char('\n')?;
+        }
+        Ok(())
+    }
+}
+
+impl Plan<'_> {
+    fn label(&self, f: &mut fmt::Formatter<'_>, fd: i32) -> fmt::Result {
+        match self.labels.binary_search_by_key(&fd, |label| label.fd) {
+            Ok(at) => {
+                let words = self.text(self.labels[at].words);
+                write!(f, "  ({})", words.escape_ascii())
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn arguments(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let args = self.strings.from(self.program.args).take(self.program.arg_count as usize);
+        f.write_str(" [")?;
+        for (i, arg) in args.enumerate() {
+            if i > 0 {
+                f.write_str(", ")?;
+            }
+            write!(f, "{}", Quoted(arg))?;
+        }
+        write!(f, "] with {} environment strings", self.program.env_count)
+    }
+}
+
+/// Bytes in quotes; what is not UTF-8 is shown by escapes.
+struct Quoted<'a>(&'a [u8]);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        for chunk in self.0.utf8_chunks() {
+            write!(f, "{}", chunk.valid().escape_debug())?;
+            write!(f, "{}", chunk.invalid().escape_ascii())?;
+        }
+        f.write_char('"')
+    }
+}

@@ -1,0 +1,176 @@
+//! The clone, and what the child reported.
+
+extern crate std;
+
+use core::time::Duration;
+use std::format;
+use std::os::fd::AsFd;
+use std::string::{String, ToString};
+use std::thread;
+
+use super::error::Cause;
+use super::{Opened, Prepared, SpawnError};
+use crate::child::Child;
+use crate::plan::Step;
+use crate::postfork::{self, Job, Progress, Report};
+use crate::sys::clone::{Cloned, clone};
+use crate::sys::signals::Blocked;
+use crate::sys::{Errno, Features, fd, process, signals};
+
+/// Between two looks at a child that has not said how it went. Only an emulator
+/// that forks where it was told to share memory ever comes to it twice.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+impl Opened<'_, '_> {
+    pub(super) fn launch(mut self) -> Result<Child, SpawnError> {
+        let prepared = &*self.prepared;
+        let report = Report::begin(prepared.scratch.region.report());
+        let job = Job {
+            steps: &prepared.scratch.steps,
+            text: prepared.strings.text(),
+            argv: prepared.strings.argv(),
+            envp: prepared.strings.envp(),
+            report,
+        };
+        let argument = (&raw const job).cast_mut().cast();
+        let blocked = Blocked::all();
+        // SAFETY: signals are blocked. The job outlives the child's walk: where
+        // memory is shared the call returns after it, else the child has a
+        // copy. Its strings are NUL-terminated and its arrays NULL-terminated,
+        // made so by `Frozen`, into whose text all steps point. The stack is
+        // that of `self.prepared`, which we hold mutably, and the walk uses
+        // less of it than there is.
+        let cloned = unsafe {
+            clone(
+                prepared.features,
+                signals::SIGCHLD,
+                &prepared.scratch.region,
+                postfork::enter,
+                argument,
+            )
+        };
+        drop(blocked);
+        let cloned = cloned.map_err(|errno| {
+            SpawnError::in_parent(clone_name(prepared.features), errno.raw_os_error())
+        })?;
+        if let Some((reader, writer)) = self.notice.take() {
+            drop(writer);
+            // Nothing is ever written: exec or the child's end closes the pipe.
+            while fd::read(reader.as_fd(), &mut [0]) == Err(Errno::INTR) {}
+        }
+        match failure(&cloned, report, &prepared.scratch.steps) {
+            None => {
+                let ends = core::mem::take(&mut self.ends);
+                Ok(Child::new(cloned.pid, cloned.pidfd, ends, self.prepared.on_drop))
+            }
+            Some((index, cause)) => {
+                // Reaps; `ECHILD` says that somebody else has.
+                let _ = process::wait(cloned.pid, pidfd(&cloned), true);
+                Err(self.prepared.child_error(index, cause))
+            }
+        }
+    }
+}
+
+/// Why the program was not reached; `None` if it was.
+///
+/// "At exec and not failed" is not enough: the child may have been killed right
+/// there. So the kernel is asked whether exec was reached, which it knows of a
+/// zombie too.
+fn failure(cloned: &Cloned, report: Report<'_>, steps: &[Step]) -> Option<(usize, Cause)> {
+    let mut ended = false;
+    loop {
+        let index = match report.read() {
+            Progress::Failed(index, errno) => {
+                return Some((index as usize, Cause::Errno(errno.raw_os_error())));
+            }
+            Progress::At(index) => index as usize,
+        };
+        if let Some(Step::Exec { .. }) = steps.get(index) {
+            match process::reached_exec(cloned.pid) {
+                Some(true) => return None,
+                // Reaped by somebody else, or by itself where SIGCHLD is
+                // ignored: a child that failed would have said so.
+                None => return None,
+                Some(false) => {}
+            }
+        }
+        if ended {
+            let reaped = process::wait(cloned.pid, pidfd(cloned), true).ok().flatten();
+            return Some((index, Cause::Died(reaped.map(|reaped| reaped.status))));
+        }
+        match process::has_ended(cloned.pid, pidfd(cloned)) {
+            // Once more: it may have gone on between the two looks.
+            Ok(true) | Err(_) => ended = true,
+            Ok(false) => thread::sleep(LOOK_AGAIN),
+        }
+    }
+}
+
+fn pidfd(cloned: &Cloned) -> Option<std::os::fd::BorrowedFd<'_>> {
+    cloned.pidfd.as_ref().map(AsFd::as_fd)
+}
+
+fn clone_name(features: Features) -> &'static str {
+    match features.contains(Features::CLONE3) {
+        true => "clone3",
+        false if cfg!(raw_syscalls) => "clone",
+        false => "fork",
+    }
+}
+
+impl Prepared<'_> {
+    fn child_error(&self, index: usize, cause: Cause) -> SpawnError {
+        // A report can't name another step than one of the plan's, unless the
+        // plan has none.
+        let step = self.scratch.steps.get(index).or(self.scratch.steps.last());
+        let Some(&step) = step else {
+            return SpawnError::in_parent("an empty plan", Errno::NOENT.raw_os_error());
+        };
+        SpawnError::in_child(index, step, self.subject(step, cause), cause)
+    }
+
+    /// The step in words. A search that found nothing names the program and
+    /// where it was looked for, since no candidate is more to blame than another.
+    fn subject(&self, step: Step, cause: Cause) -> String {
+        let strings = crate::plan::Strings(self.strings.text());
+        let candidates = self.scratch.steps.iter().filter(|step| matches!(step, Step::Exec { .. }));
+        let missing = [Errno::NOENT, Errno::NOTDIR].map(|e| Cause::Errno(e.raw_os_error()));
+        let Step::Exec { path } = step else {
+            return strings.show(step).to_string();
+        };
+        let count = candidates.count();
+        if count == 1 || !missing.contains(&cause) {
+            return strings.show(step).to_string();
+        }
+        // The program's name follows the last slash of each candidate.
+        let path = strings.get(path);
+        let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
+        format!("execve \"{}\" in {count} directories of PATH", name.escape_ascii())
+    }
+
+    /// Whether a spawn that failed since the kernel refused a feature may be
+    /// tried again without it. `used` is what it was tried with.
+    pub(super) fn does_without(&mut self, error: &SpawnError, used: Features) -> bool {
+        const REFUSED: [Errno; 3] = [Errno::NOSYS, Errno::PERM, Errno::INVAL];
+        let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+        let refused = errno.is_some_and(|errno| REFUSED.contains(&errno));
+        let still = match error.step() {
+            // An unshare that fails for want of memory copies too much.
+            Some(Step::Unshare { .. }) => used - Features::SHARED_FILES,
+            Some(Step::MarkRange { .. }) if refused => (used - Features::CLOSE_RANGE).consistent(),
+            None if refused && error.subject() == Some(clone_name(used)) => {
+                (used & Features::look_again()).consistent()
+            }
+            _ => return false,
+        };
+        if still == used {
+            return false;
+        }
+        if used.contains(Features::CLONE3) && !still.contains(Features::CLONE3) {
+            self.finish.insert(0, Step::ClearHandlers);
+        }
+        self.features = still;
+        true
+    }
+}

@@ -1,0 +1,189 @@
+//! From a prepared command to a running child, or to an error and nothing left.
+//!
+//! * [`prepare`]: all that spawns share, worked out once.
+//! * [`open`]: the channels of one spawn, and the plan that they make whole.
+//! * [`launch`]: the clone, and what the child reported.
+
+extern crate std;
+
+use core::iter;
+use std::boxed::Box;
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::vec::Vec;
+
+use rustix::fs::OFlags;
+
+use crate::channel::{ChannelInfo, Source};
+use crate::child::{Child, OnDrop};
+use crate::command::{Command, PlanError};
+use crate::plan::{Cell, Label, Mapping, Step};
+use crate::sys::memory::Region;
+use crate::sys::{Errno, Features};
+
+mod error;
+mod launch;
+mod open;
+mod prepare;
+mod strings;
+
+pub use self::error::SpawnError;
+pub use self::open::Opened;
+
+/// A command with everything worked out: spawns again and again, without
+/// allocation in parent or child.
+///
+/// It owns the stack that its children run on until exec, so a spawn takes it
+/// mutably; a [clone](Self::try_clone), with a stack of its own, serves another
+/// thread.
+///
+/// "Without allocation" holds for commands with up to 16 channels of which the
+/// parent has an end; each spawn of a command with more makes one allocation
+/// for them in the parent.
+///
+/// ```
+/// use forkplan::{Channel, Command};
+///
+/// let mut prepared = Command::new("true").fd(0, Channel::Null).prepare()?;
+/// for _ in 0..3 {
+///     assert!(prepared.spawn()?.wait()?.success());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Prepared<'fd> {
+    strings: strings::Frozen,
+    openers: Vec<Opener<'fd>>,
+    /// The openers' channels with a parent's end, in the same order.
+    infos: Arc<[ChannelInfo]>,
+    entries: Box<[Entry]>,
+    labels: Box<[Label]>,
+    setup: Box<[Step]>,
+    finish: Vec<Step>,
+    limit: i32,
+    features: Features,
+    inherit_unnamed_fds: bool,
+    on_drop: OnDrop,
+    scratch: Scratch,
+}
+
+/// What one spawn uses, kept for the next.
+#[derive(Debug)]
+struct Scratch {
+    region: Region,
+    /// The child's ends that the parent closes after the fork, one for each
+    /// opener.
+    theirs: Vec<Option<OwnedFd>>,
+    map: Vec<Mapping>,
+    cells: Vec<Cell>,
+    steps: Vec<Step>,
+    /// Numbers that copies may take, where unnamed fds are inherited.
+    spares: Vec<OwnedFd>,
+    spare_numbers: Vec<i32>,
+}
+
+impl Scratch {
+    fn new(entries: usize, openers: usize, steps: usize) -> Result<Self, PlanError> {
+        let system = |errno: Errno| PlanError::System { call: "mmap", errno: errno.raw_os_error() };
+        Ok(Self {
+            region: Region::map().map_err(system)?,
+            theirs: Vec::with_capacity(openers),
+            map: Vec::with_capacity(entries),
+            cells: iter::repeat_n(Cell::NEW, entries).collect(),
+            steps: Vec::with_capacity(steps),
+            spares: Vec::new(),
+            spare_numbers: Vec::new(),
+        })
+    }
+}
+
+/// The most steps that a plan can have. Each entry takes at most one step and a
+/// cycle of two or more one more; there is one kept fd, two steps of closing,
+/// and one for handlers if the kernel refuses to clear them.
+fn steps_max(fixed: usize, entries: usize) -> usize {
+    fixed + entries * 2 + 4
+}
+
+/// One entry of the fd map: child fd, and the opener that gives its source.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    fd: i32,
+    channel: usize,
+}
+
+/// How a channel's ends come about at a spawn.
+#[derive(Clone, Debug)]
+enum Opener<'fd> {
+    ReadPipe,
+    WritePipe,
+    SocketPair,
+    File { path: CString, flags: OFlags },
+    Shared(Arc<OwnedFd>),
+    Passthrough(Source<'fd>),
+}
+
+impl Opener<'_> {
+    /// The child's end, if it is there before the spawn.
+    fn number(&self) -> Option<i32> {
+        match self {
+            Self::Shared(fd) => Some(fd.as_raw_fd()),
+            Self::Passthrough(source) => Some(source.as_fd().as_raw_fd()),
+            _ => None,
+        }
+    }
+}
+
+impl Command<'_> {
+    /// Prepares and spawns once.
+    ///
+    /// Blocks until the program is reached or has failed to be. See
+    /// [`Prepared::spawn`].
+    pub fn spawn(&self) -> Result<Child, SpawnError> {
+        self.prepare()?.spawn()
+    }
+}
+
+impl<'fd> Prepared<'fd> {
+    /// A copy with a stack of its own, for another thread. Owned fds are shared,
+    /// not duplicated. Allocates, and maps the stack: the one thing that the
+    /// system can refuse.
+    pub fn try_clone(&self) -> Result<Self, PlanError> {
+        let fixed = self.setup.len() + self.finish.len();
+        let steps = steps_max(fixed, self.entries.len());
+        Ok(Self {
+            strings: self.strings.clone(),
+            openers: self.openers.clone(),
+            infos: self.infos.clone(),
+            entries: self.entries.clone(),
+            labels: self.labels.clone(),
+            setup: self.setup.clone(),
+            finish: self.finish.clone(),
+            limit: self.limit,
+            features: self.features,
+            inherit_unnamed_fds: self.inherit_unnamed_fds,
+            on_drop: self.on_drop,
+            scratch: Scratch::new(self.entries.len(), self.openers.len(), steps)?,
+        })
+    }
+
+    /// Opens the channels and makes a child of them: [`open`](Self::open) and
+    /// [`Opened::spawn`].
+    ///
+    /// Returns when the program is reached, or with the step that failed. The
+    /// calling thread is stopped meanwhile: by a program on a slow file system
+    /// for as long as that takes. No lock is held.
+    ///
+    /// A feature that the kernel had when it was asked and refuses now (a
+    /// seccomp filter of this thread's) is done without, from here on.
+    pub fn spawn(&mut self) -> Result<Child, SpawnError> {
+        loop {
+            let features = self.features;
+            let result = self.open()?.spawn();
+            match result {
+                Err(error) if self.does_without(&error, features) => {}
+                result => return result,
+            }
+        }
+    }
+}

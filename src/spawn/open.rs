@@ -1,0 +1,173 @@
+//! One spawn's channels, opened, and the plan with their numbers in it.
+
+extern crate std;
+
+use std::format;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use super::{Opener, Prepared, Scratch, SpawnError};
+use crate::channel::Open;
+use crate::child::{Child, Ends};
+use crate::plan::{Closing, Mapping, Plan, Problem, Strings, Unsolvable, lay_out};
+use crate::sys::{Errno, Features, fd};
+
+/// A spawn about to happen: its channels are open, its plan is complete.
+///
+/// Dropped, it closes what was opened, and nothing that was given.
+///
+/// ```
+/// use forkplan::Command;
+///
+/// let mut prepared = Command::new("true").prepare()?;
+/// let opened = prepared.open()?;
+/// println!("{}", opened.plan());
+/// assert!(opened.spawn()?.wait()?.success());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "nothing is spawned yet"]
+pub struct Opened<'p, 'fd> {
+    pub(super) prepared: &'p mut Prepared<'fd>,
+    pub(super) ends: Ends,
+    /// On the fork path: a pipe whose write end exec closes.
+    pub(super) notice: Option<(OwnedFd, OwnedFd)>,
+}
+
+impl<'fd> Prepared<'fd> {
+    /// Opens the channels of one spawn and completes the plan.
+    pub fn open(&mut self) -> Result<Opened<'_, 'fd>, SpawnError> {
+        let ends = Ends::new(self.infos.clone());
+        // From here on dropping it closes whatever was opened.
+        let mut opened = Opened { prepared: self, ends, notice: None };
+        opened.open_channels()?;
+        if !opened.prepared.features.contains(Features::SHARED_MEMORY) {
+            opened.notice = Some(fd::pipe().map_err(failed("pipe2"))?);
+        }
+        opened.complete_plan()?;
+        Ok(opened)
+    }
+
+    /// How the child rids itself of what nobody named.
+    fn closing(&self) -> Closing {
+        if self.inherit_unnamed_fds {
+            Closing::Keep
+        } else if self.features.contains(Features::SHARED_FILES) {
+            Closing::Unshare
+        } else if self.features.contains(Features::CLOSE_RANGE) {
+            Closing::Range
+        } else if self.features.contains(Features::PROC_FD) {
+            Closing::Listed
+        } else {
+            Closing::Each { below: fd::highest() }
+        }
+    }
+}
+
+impl Opened<'_, '_> {
+    /// What the child will do.
+    pub fn plan(&self) -> Plan<'_> {
+        Plan {
+            steps: &self.prepared.scratch.steps,
+            strings: Strings(self.prepared.strings.text()),
+            labels: &self.prepared.labels,
+            program: self.prepared.strings.program(),
+        }
+    }
+
+    /// Makes the child, which carries out the plan.
+    ///
+    /// Returns when the program is reached, or with the step that failed, as
+    /// [`Prepared::spawn`] does; but where the kernel refuses a feature, that
+    /// is the error, since the plan is not to be changed.
+    pub fn spawn(self) -> Result<Child, SpawnError> {
+        self.launch()
+    }
+
+    fn open_channels(&mut self) -> Result<(), SpawnError> {
+        let Prepared { openers, scratch, .. } = &mut *self.prepared;
+        scratch.theirs.clear();
+        for opener in openers.iter() {
+            let (ours, their) = match opener {
+                Opener::ReadPipe => {
+                    let (reader, writer) = fd::pipe().map_err(failed("pipe2"))?;
+                    (Some(reader), Some(writer))
+                }
+                Opener::WritePipe => {
+                    let (reader, writer) = fd::pipe().map_err(failed("pipe2"))?;
+                    (Some(writer), Some(reader))
+                }
+                Opener::SocketPair => {
+                    let (ours, their) = fd::socket_pair().map_err(failed("socketpair"))?;
+                    (Some(ours), Some(their))
+                }
+                Opener::File { path, flags } => {
+                    let opened = fd::open(path, *flags, Open::MODE);
+                    let subject = |e: Errno| {
+                        SpawnError::in_parent(format!("open {path:?}"), e.raw_os_error())
+                    };
+                    (None, Some(opened.map_err(subject)?))
+                }
+                Opener::Shared(_) | Opener::Passthrough(_) => (None, None),
+            };
+            if let Some(end) = ours {
+                self.ends.push(end);
+            }
+            scratch.theirs.push(their);
+        }
+        Ok(())
+    }
+
+    /// Solves the map with the numbers that the ends have got.
+    fn complete_plan(&mut self) -> Result<(), SpawnError> {
+        let Prepared { openers, entries, scratch, .. } = &mut *self.prepared;
+        scratch.map.clear();
+        for entry in entries.iter() {
+            let opened = scratch.theirs[entry.channel].as_ref().map(OwnedFd::as_raw_fd);
+            let source = opened.or_else(|| openers[entry.channel].number());
+            let source = source.ok_or_else(|| failed("open")(Errno::BADF))?;
+            scratch.map.push(Mapping { target: entry.fd, source });
+        }
+        let keep: Option<i32> = self.notice.as_ref().map(|(_, writer)| writer.as_raw_fd());
+        loop {
+            match self.solve(keep.as_slice()) {
+                Ok(()) => return Ok(()),
+                Err(Unsolvable::NeedsSpare) => self.reserve_spare()?,
+                Err(Unsolvable::NoNumber) => {
+                    return Err(failed("dup3 of an fd put aside")(Errno::MFILE));
+                }
+            }
+        }
+    }
+
+    fn solve(&mut self, keep: &[i32]) -> Result<(), Unsolvable> {
+        let closing = self.prepared.closing();
+        let Prepared { setup, finish, limit, scratch, .. } = &mut *self.prepared;
+        let Scratch { map, cells, steps, spare_numbers, .. } = scratch;
+        let problem = Problem { map, keep, spare: spare_numbers, limit: *limit, closing };
+        steps.clear();
+        lay_out(&problem, cells, setup, finish, |step| steps.push(step))
+    }
+
+    /// Takes one more number above all child fds, for a copy put aside.
+    fn reserve_spare(&mut self) -> Result<(), SpawnError> {
+        let Prepared { entries, scratch, .. } = &mut *self.prepared;
+        let above = entries.last().map_or(0, |entry| entry.fd.saturating_add(1));
+        let spare = fd::reserve(above).map_err(failed("fcntl F_DUPFD_CLOEXEC"))?;
+        scratch.spare_numbers.push(spare.as_raw_fd());
+        scratch.spares.push(spare);
+        Ok(())
+    }
+}
+
+impl Drop for Opened<'_, '_> {
+    fn drop(&mut self) {
+        let Scratch { theirs, spares, spare_numbers, .. } = &mut self.prepared.scratch;
+        theirs.clear();
+        spares.clear();
+        spare_numbers.clear();
+    }
+}
+
+fn failed(call: &'static str) -> impl Fn(Errno) -> SpawnError {
+    move |errno| SpawnError::in_parent(call, errno.raw_os_error())
+}

@@ -1,0 +1,308 @@
+//! From a request to everything that its spawns share.
+
+extern crate std;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::{CString, OsStr, OsString};
+use std::format;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::string::{String, ToString};
+use std::sync::Arc;
+use std::vec::Vec;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::strings::{Frozen, Strings, TooLong};
+use super::{Entry, Opener, Prepared, Scratch, steps_max};
+use crate::channel::{Channel, ChannelInfo};
+use crate::command::{Command, Environment, Mapped, PlanError};
+use crate::plan::{Label, Program, Step, Text, candidates, finish};
+use crate::sys::{Features, fd, signals};
+
+impl<'fd> Command<'fd> {
+    /// Works out all that can be known before a spawn: checks the request,
+    /// copies every string, looks up the environment and the ignored signals,
+    /// opens `/dev/null` where asked, and maps the child's stack.
+    ///
+    /// A prepared command spawns again and again, without allocation. Nothing
+    /// that is changed here or in the environment later touches it.
+    pub fn prepare(&self) -> Result<Prepared<'fd>, PlanError> {
+        let features = self.features()?;
+        let limit = fd::limit();
+        let channels = self.all_channels();
+        let entries = entries(&channels, limit)?;
+        check_names(&channels)?;
+
+        let mut strings = Strings::default();
+        let environment = environment(&self.env)?;
+        let labels = labels(&mut strings, &channels, &entries)?;
+        let program = self.program(&mut strings, &environment)?;
+        let paths = self.candidates(&mut strings, &environment)?;
+        let mut setup = Vec::new();
+        if let Some(dir) = &self.current_dir {
+            let path = checked(dir.as_os_str(), || "current directory".into())?;
+            setup.push(Step::Chdir { path: strings.push(&[path])? });
+        }
+        let default_signals = self.default_signals();
+        let clear_handlers = !features.contains(Features::CLONE3);
+        let finish = finish(clear_handlers, default_signals, self.mask()?, paths.into_iter());
+        let finish: Vec<Step> = finish.collect();
+
+        let openers = openers(&channels)?;
+        let steps = steps_max(setup.len() + finish.len(), entries.len());
+        let scratch = Scratch::new(entries.len(), openers.len(), steps)?;
+        Ok(Prepared {
+            strings: strings.freeze(program),
+            openers,
+            infos: infos(&channels),
+            entries: entries.into(),
+            labels: labels.into(),
+            setup: setup.into(),
+            finish,
+            limit,
+            features,
+            inherit_unnamed_fds: self.inherit_unnamed_fds,
+            on_drop: self.on_drop,
+            scratch,
+        })
+    }
+
+    /// What the kernel has and the user does not exclude.
+    fn features(&self) -> Result<Features, PlanError> {
+        let features = (Features::of_this_kernel() - self.without).consistent();
+        let missing = self.require - features;
+        if !missing.is_empty() {
+            return Err(PlanError::MissingFeature { features: missing });
+        }
+        Ok(features)
+    }
+
+    /// The channels said, and those that go without saying.
+    fn all_channels(&self) -> Vec<Mapped<'fd>> {
+        let mut channels = self.channels.clone();
+        let mut stdio = self.stdio.clone();
+        let nothing_said = channels.is_empty();
+        if nothing_said || stdio.iter().any(Option::is_some) {
+            let defaults = [Channel::WritePipe, Channel::ReadPipe, Channel::ReadPipe];
+            for ((said, default), number) in stdio.iter_mut().zip(defaults).zip(0..) {
+                let mapped = channels.iter().any(|mapped| mapped.fds.contains(&number));
+                if said.is_none() && !mapped {
+                    *said = Some(default);
+                }
+            }
+        }
+        for (said, number) in stdio.into_iter().zip(0..) {
+            if let Some(channel) = said {
+                channels.push(Mapped { name: None, channel, fds: [number].into() });
+            }
+        }
+        channels
+    }
+
+    /// Writes `argv` and `envp`.
+    fn program(
+        &self,
+        strings: &mut Strings,
+        environment: &BTreeMap<OsString, OsString>,
+    ) -> Result<Program, PlanError> {
+        let args = strings.next()?;
+        let arg0 = self.arg0.as_ref().unwrap_or(&self.program);
+        strings.push(&[checked(arg0, || "argument 0".into())?])?;
+        for (arg, number) in self.args.iter().zip(1..) {
+            strings.push(&[checked(arg, || format!("argument {number}"))?])?;
+        }
+        let env = strings.next()?;
+        for (key, value) in environment {
+            strings.push(&[key.as_bytes(), b"=", value.as_bytes()])?;
+        }
+        // Each string takes a byte or more of the 4 GiB.
+        let (arg_count, env_count) = (self.args.len() as u32 + 1, environment.len() as u32);
+        Ok(Program { args, arg_count, env, env_count })
+    }
+
+    /// Writes the paths at which the program is tried.
+    fn candidates(
+        &self,
+        strings: &mut Strings,
+        environment: &BTreeMap<OsString, OsString>,
+    ) -> Result<Vec<Text>, PlanError> {
+        let program = checked(&self.program, || "program".into())?;
+        if program.is_empty() {
+            return Err(PlanError::EmptyProgram);
+        }
+        let path = environment.get(OsStr::new("PATH")).map(|path| path.as_bytes());
+        let mut paths = Vec::new();
+        for (dir, name) in candidates(program, path) {
+            let slash: &[u8] = if dir.is_empty() || dir.ends_with(b"/") { b"" } else { b"/" };
+            paths.push(strings.push(&[dir, slash, name])?);
+        }
+        if paths.is_empty() {
+            return Err(PlanError::EmptyPath { program: self.program.clone() });
+        }
+        Ok(paths)
+    }
+
+    /// The signals that get their default action: those that the parent ignores
+    /// now, and `SIGPIPE`, which a Rust program begins to ignore when it starts.
+    fn default_signals(&self) -> impl Iterator<Item = i32> + use<> {
+        let ignored = match self.inherit_ignored_signals {
+            true => 0,
+            false => signals::ignored() | bit(signals::SIGPIPE),
+        };
+        (1..=signals::SIGNAL_MAX).filter(move |&signal| ignored & bit(signal) != 0)
+    }
+
+    fn mask(&self) -> Result<u64, PlanError> {
+        self.blocked_signals.iter().try_fold(0, |mask, signal| match signal.number() {
+            number @ 1..=signals::SIGNAL_MAX => Ok(mask | bit(number)),
+            number => Err(PlanError::BadSignal { signal: number }),
+        })
+    }
+}
+
+fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
+
+/// The string's bytes, if there is no NUL in them.
+fn checked(string: &OsStr, what: impl FnOnce() -> String) -> Result<&[u8], PlanError> {
+    let bytes = string.as_bytes();
+    if bytes.contains(&0) {
+        return Err(PlanError::NulByte { what: what() });
+    }
+    Ok(bytes)
+}
+
+/// The child's environment, sorted by key.
+fn environment(asked: &Environment) -> Result<BTreeMap<OsString, OsString>, PlanError> {
+    let mut all = BTreeMap::new();
+    if !asked.clear {
+        all.extend(env::vars_os());
+    }
+    for (key, value) in &asked.changes {
+        let bytes = checked(key, || format!("name of environment variable {key:?}"))?;
+        if bytes.is_empty() || bytes.contains(&b'=') {
+            return Err(PlanError::BadEnvKey { key: key.clone() });
+        }
+        match value {
+            Some(value) => {
+                checked(value, || format!("value of environment variable {key:?}"))?;
+                all.insert(key.clone(), value.clone());
+            }
+            None => {
+                all.remove(key);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The fd map, sorted by child fd.
+fn entries(channels: &[Mapped<'_>], limit: i32) -> Result<Vec<Entry>, PlanError> {
+    let mut entries = Vec::new();
+    for (mapped, index) in channels.iter().zip(0..) {
+        if mapped.fds.is_empty() {
+            return Err(PlanError::NoFd { channel: describe(mapped) });
+        }
+        for &fd in &mapped.fds {
+            if fd < 0 {
+                return Err(PlanError::NegativeFd { fd, channel: describe(mapped) });
+            }
+            if fd >= limit {
+                return Err(PlanError::FdAtLimit { fd, channel: describe(mapped), limit });
+            }
+            entries.push(Entry { fd, channel: index });
+        }
+    }
+    // Stable, so that of two entries for one fd the first said comes first.
+    entries.sort_by_key(|entry| entry.fd);
+    let twice = entries.windows(2).find(|pair| pair[0].fd == pair[1].fd);
+    if let Some(&[Entry { fd, channel: first }, Entry { channel: second, .. }]) = twice {
+        let [first, second] = [first, second].map(|index| describe(&channels[index]));
+        return Err(PlanError::DuplicateFd { fd, first, second });
+    }
+    Ok(entries)
+}
+
+fn check_names(channels: &[Mapped<'_>]) -> Result<(), PlanError> {
+    let mut names: Vec<&str> = channels.iter().filter_map(|c| c.name.as_deref()).collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(PlanError::DuplicateName { name: pair[0].into() }),
+        None => Ok(()),
+    }
+}
+
+/// `read pipe`, `socket pair "control"`.
+fn describe(mapped: &Mapped<'_>) -> String {
+    match &mapped.name {
+        Some(name) => format!("{} {name:?}", mapped.channel),
+        None => mapped.channel.to_string(),
+    }
+}
+
+fn labels(
+    strings: &mut Strings,
+    channels: &[Mapped<'_>],
+    entries: &[Entry],
+) -> Result<Vec<Label>, PlanError> {
+    let words = |mapped| describe(mapped).replace('\0', "\\0");
+    let texts: Result<Vec<Text>, TooLong> =
+        channels.iter().map(|mapped| strings.push(&[words(mapped).as_bytes()])).collect();
+    let texts = texts?;
+    Ok(entries.iter().map(|e| Label { fd: e.fd, words: texts[e.channel] }).collect())
+}
+
+fn openers<'fd>(channels: &[Mapped<'fd>]) -> Result<Vec<Opener<'fd>>, PlanError> {
+    let mut null: Option<Arc<OwnedFd>> = None;
+    channels.iter().map(|mapped| opener(&mapped.channel, &mut null)).collect()
+}
+
+fn opener<'fd>(
+    channel: &Channel<'fd>,
+    null: &mut Option<Arc<OwnedFd>>,
+) -> Result<Opener<'fd>, PlanError> {
+    Ok(match channel {
+        Channel::ReadPipe => Opener::ReadPipe,
+        Channel::WritePipe => Opener::WritePipe,
+        Channel::SocketPair => Opener::SocketPair,
+        Channel::Passthrough(source) => Opener::Passthrough(source.clone()),
+        Channel::File(file) => {
+            let nul = || PlanError::NulByte { what: "path of a file".into() };
+            let (path, flags): (CString, OFlags) = file.freeze().ok_or_else(nul)?;
+            Opener::File { path, flags }
+        }
+        Channel::Null => Opener::Shared(match null {
+            Some(null) => null.clone(),
+            None => {
+                let opened = fd::open(c"/dev/null", OFlags::RDWR, Mode::empty());
+                let opened = opened.map_err(|e| PlanError::System {
+                    call: "open \"/dev/null\"",
+                    errno: e.raw_os_error(),
+                })?;
+                null.insert(Arc::new(opened)).clone()
+            }
+        }),
+    })
+}
+
+/// The channels of which the parent has an end, in their order.
+fn infos(channels: &[Mapped<'_>]) -> Arc<[ChannelInfo]> {
+    let with_end = channels.iter().filter_map(|mapped| {
+        let direction = mapped.channel.direction()?;
+        Some(ChannelInfo { name: mapped.name.clone(), fds: mapped.fds.clone().into(), direction })
+    });
+    with_end.collect()
+}
+
+impl From<TooLong> for PlanError {
+    fn from(_: TooLong) -> Self {
+        Self::TooLong
+    }
+}
+
+// Prepared commands may be sent to and shared with other threads.
+static_assertions::assert_impl_all!(Prepared<'static>: Send, Sync);
+static_assertions::assert_impl_all!(Frozen: Send, Sync);

@@ -1,0 +1,254 @@
+//! The parent's calls on fds: making channels, writing without `SIGPIPE`.
+
+use core::ffi::CStr;
+
+use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::fcntl_dupfd_cloexec;
+
+use super::{Errno, signals};
+
+/// A pipe, both ends CLOEXEC from birth: (reader, writer).
+pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+    #[cfg(not(target_vendor = "apple"))]
+    {
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+    }
+    // No pipe2 there: a thread that forks between these calls leaks the ends.
+    #[cfg(target_vendor = "apple")]
+    {
+        let (reader, writer) = rustix::pipe::pipe()?;
+        rustix::io::ioctl_fioclex(&reader)?;
+        rustix::io::ioctl_fioclex(&writer)?;
+        Ok((reader, writer))
+    }
+}
+
+/// A connected pair of Unix stream sockets, CLOEXEC from birth.
+pub(crate) fn socket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    #[cfg(not(target_vendor = "apple"))]
+    {
+        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+    }
+    #[cfg(target_vendor = "apple")]
+    {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)?;
+        rustix::io::ioctl_fioclex(&ours)?;
+        rustix::io::ioctl_fioclex(&theirs)?;
+        Ok((ours, theirs))
+    }
+}
+
+/// Opens a file, CLOEXEC, never as a controlling terminal.
+pub(crate) fn open(path: &CStr, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+    loop {
+        let opened = rustix::fs::open(path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, mode);
+        if opened.as_ref().err() != Some(&Errno::INTR) {
+            return opened;
+        }
+    }
+}
+
+/// An fd of no use but to hold its number, which is `lowest` or above.
+pub(crate) fn reserve(lowest: i32) -> Result<OwnedFd, Errno> {
+    let (any, _) = pipe()?;
+    fcntl_dupfd_cloexec(any, lowest)
+}
+
+/// Sets `O_NONBLOCK` on an end that we made and keep.
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::io::ioctl_fionbio(fd, true)
+}
+
+/// The soft limit on fd numbers, or `i32::MAX` for none.
+pub(crate) fn limit() -> i32 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.and_then(|limit| i32::try_from(limit).ok()).unwrap_or(i32::MAX)
+}
+
+/// One more than the highest number at which an fd can be, as far as the slow
+/// way of closing looks. The soft limit may have been lowered below open fds;
+/// the hard one bounds it where nobody lowered that too.
+pub(crate) fn highest() -> i32 {
+    let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let hard = hard.and_then(|limit| i32::try_from(limit).ok()).unwrap_or(i32::MAX);
+    hard.min(crate::limits::CLOSE_EACH_MAX)
+}
+
+/// `close_range(first, last, CLOSE_RANGE_CLOEXEC)` of this process.
+#[cfg(linux)]
+pub(crate) fn mark_range(first: i32, last: Option<i32>) -> Result<(), Errno> {
+    const CLOSE_RANGE_CLOEXEC: u32 = 1 << 2;
+    let last = last.map_or(u32::MAX, |last| last as u32);
+    // SAFETY: no pointers; marks, closes nothing.
+    super::check(unsafe {
+        libc::syscall(libc::SYS_close_range, first as u32, last, CLOSE_RANGE_CLOEXEC) as i32
+    })
+    .map(drop)
+}
+
+/// Whether `/proc/self/fd` is there.
+#[cfg(linux)]
+pub(crate) fn lists_fds() -> bool {
+    open(c"/proc/self/fd", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).is_ok()
+}
+
+/// Reads once. `Ok(0)` is the end of file.
+pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
+    rustix::io::read(fd, buffer)
+}
+
+/// Half-closes a socket: the peer reads the end of file.
+pub(crate) fn shutdown_write(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::net::shutdown(fd, rustix::net::Shutdown::Write)
+}
+
+/// Half-closes a socket: the peer's writes fail.
+pub(crate) fn shutdown_read(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::net::shutdown(fd, rustix::net::Shutdown::Read)
+}
+
+/// Writes to a socket; a peer that is gone is `EPIPE` and no signal.
+pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    #[cfg(not(target_vendor = "apple"))]
+    {
+        rustix::net::send(fd, bytes, rustix::net::SendFlags::NOSIGNAL)
+    }
+    #[cfg(target_vendor = "apple")]
+    {
+        signals::without_sigpipe(|| rustix::io::write(fd, bytes))
+    }
+}
+
+/// How writes to pipes keep `SIGPIPE` away. Starts with the kernel's flag and
+/// goes over to the signal mask when the kernel does not know it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PipeWriter {
+    by_flag: bool,
+}
+
+impl PipeWriter {
+    pub(crate) fn new() -> Self {
+        Self { by_flag: cfg!(linux) }
+    }
+
+    /// The way without the flag, for tests on a kernel that has it.
+    #[cfg(test)]
+    pub(crate) fn by_mask() -> Self {
+        Self { by_flag: false }
+    }
+
+    /// Writes to a pipe; a reader that is gone is `EPIPE` and no signal.
+    pub(crate) fn write(&mut self, fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+        #[cfg(linux)]
+        if self.by_flag {
+            match write_nosignal(fd, bytes) {
+                // EOPNOTSUPP: a kernel before 6.18. The others: before 4.6, or
+                // a filter.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM) => {
+                    self.by_flag = false;
+                }
+                result => return result,
+            }
+        }
+        signals::without_sigpipe(|| rustix::io::write(fd, bytes))
+    }
+}
+
+/// `pwritev2` with `RWF_NOSIGNAL`, at the current offset as pipes want it.
+#[cfg(linux)]
+fn write_nosignal(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    use rustix::fd::AsRawFd;
+    const RWF_NOSIGNAL: i32 = 0x100;
+    let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: the kernel reads one iovec and the bytes that it names. The
+    // offset −1, in two halves, means "no offset".
+    let written = unsafe {
+        libc::syscall(
+            libc::SYS_pwritev2,
+            fd.as_raw_fd(),
+            &raw const part,
+            1,
+            -1i64,
+            -1i64,
+            RWF_NOSIGNAL,
+        )
+    };
+    if written < 0 { Err(super::last_errno()) } else { Ok(written as usize) }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use rustix::fd::AsFd;
+
+    /// Sets SIGPIPE to its default in a child process of the test's own: the
+    /// test binary is run again, for this test alone.
+    fn with_default_sigpipe(name: &str, body: impl FnOnce()) {
+        const KEY: &str = "FORKPLAN_TEST_SIGPIPE";
+        if std::env::var_os(KEY).is_some() {
+            // SAFETY: no handler of anybody's is in the way; Rust's runtime has
+            // set the signal to be ignored.
+            unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+            return body();
+        }
+        let own = std::env::current_exe().unwrap();
+        let status = std::process::Command::new(own)
+            .args(["--exact", name, "--nocapture"])
+            .env(KEY, "1")
+            .status()
+            .unwrap();
+        assert!(status.success(), "{status}");
+    }
+
+    #[test]
+    fn a_write_to_a_pipe_without_reader_is_epipe_and_no_signal() {
+        with_default_sigpipe(
+            "sys::fd::tests::a_write_to_a_pipe_without_reader_is_epipe_and_no_signal",
+            || {
+                for mut writer in [PipeWriter::new(), PipeWriter::by_mask()] {
+                    let (reader, end) = pipe().unwrap();
+                    assert_eq!(writer.write(end.as_fd(), b"abc"), Ok(3));
+                    drop(reader);
+                    assert_eq!(writer.write(end.as_fd(), b"abc"), Err(Errno::PIPE));
+                    assert_eq!(writer.write(end.as_fd(), b"abc"), Err(Errno::PIPE));
+                }
+            },
+        );
+    }
+
+    #[test]
+    fn a_send_to_a_socket_without_peer_is_epipe_and_no_signal() {
+        with_default_sigpipe(
+            "sys::fd::tests::a_send_to_a_socket_without_peer_is_epipe_and_no_signal",
+            || {
+                let (ours, theirs) = socket_pair().unwrap();
+                assert_eq!(send(ours.as_fd(), b"abc"), Ok(3));
+                drop(theirs);
+                assert_eq!(send(ours.as_fd(), b"abc"), Err(Errno::PIPE));
+            },
+        );
+    }
+
+    #[test]
+    fn control_a_plain_write_to_a_pipe_without_reader_kills() {
+        const KEY: &str = "FORKPLAN_TEST_SIGPIPE_CONTROL";
+        if std::env::var_os(KEY).is_some() {
+            // SAFETY: as above.
+            unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+            let (reader, end) = pipe().unwrap();
+            drop(reader);
+            let _ = rustix::io::write(&end, b"abc");
+            return;
+        }
+        use std::os::unix::process::ExitStatusExt;
+        let own = std::env::current_exe().unwrap();
+        let name = "sys::fd::tests::control_a_plain_write_to_a_pipe_without_reader_kills";
+        let output =
+            std::process::Command::new(own).args(["--exact", name]).env(KEY, "1").output().unwrap();
+        assert_eq!(output.status.signal(), Some(libc::SIGPIPE));
+    }
+}

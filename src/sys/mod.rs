@@ -1,0 +1,39 @@
+//! Every `libc::` and raw syscall, every `cfg` of a platform.
+//!
+//! The other rooms see one set of names. Where a platform lacks something, the
+//! name is there and says so with an error, or [`Features`] lacks its bit.
+//!
+//! * [`child`]: what the child may call, nothing else. Raw syscalls on Linux
+//!   (x86-64, aarch64), libc's thinnest wrappers elsewhere.
+//! * [`clone`]: one way to make a child that shares the parent's memory, one to
+//!   make a child that has a copy.
+//! * [`features`], [`probe`]: what the kernel has.
+//! * [`fd`], [`memory`], [`poll`], [`process`], [`signals`]: the parent's calls.
+
+#[cfg(raw_syscalls)]
+mod arch;
+#[cfg(raw_syscalls)]
+#[path = "child_raw.rs"]
+pub(crate) mod child;
+#[cfg(not(raw_syscalls))]
+#[path = "child_libc.rs"]
+pub(crate) mod child;
+#[cfg(raw_syscalls)]
+#[path = "clone_raw.rs"]
+pub(crate) mod clone;
+#[cfg(not(raw_syscalls))]
+#[path = "clone_libc.rs"]
+pub(crate) mod clone;
+mod errno;
+pub(crate) mod fd;
+pub(crate) mod features;
+pub(crate) mod memory;
+pub(crate) mod poll;
+pub(crate) mod probe;
+pub(crate) mod process;
+pub(crate) mod signals;
+
+pub(crate) use self::errno::Message;
+use self::errno::{check, last_errno};
+pub use self::features::Features;
+pub(crate) use rustix::io::Errno;

@@ -1,0 +1,272 @@
+//! The parent's calls about one child: signal it, wait for it, ask whether it
+//! has reached exec. Never about "any child".
+
+use core::ffi::c_int;
+use core::mem::MaybeUninit;
+
+#[cfg(linux)]
+use rustix::fd::AsRawFd;
+use rustix::fd::{BorrowedFd, OwnedFd};
+
+use super::{Errno, check};
+
+/// How a child ended: the raw wait status, and what it used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reaped {
+    pub(crate) status: c_int,
+    pub(crate) usage: Usage,
+}
+
+/// What a child and the children that it waited for used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) user_micros: u64,
+    pub(crate) system_micros: u64,
+    pub(crate) max_rss_bytes: u64,
+    pub(crate) minor_faults: u64,
+    pub(crate) major_faults: u64,
+    pub(crate) voluntary_switches: u64,
+    pub(crate) involuntary_switches: u64,
+}
+
+impl From<libc::rusage> for Usage {
+    fn from(usage: libc::rusage) -> Self {
+        let micros = |t: libc::timeval| t.tv_sec as u64 * 1_000_000 + t.tv_usec as u64;
+        // Apple counts in bytes, all others in KiB.
+        let unit = if cfg!(target_vendor = "apple") { 1 } else { 1024 };
+        Self {
+            user_micros: micros(usage.ru_utime),
+            system_micros: micros(usage.ru_stime),
+            max_rss_bytes: usage.ru_maxrss as u64 * unit,
+            minor_faults: usage.ru_minflt as u64,
+            major_faults: usage.ru_majflt as u64,
+            voluntary_switches: usage.ru_nvcsw as u64,
+            involuntary_switches: usage.ru_nivcsw as u64,
+        }
+    }
+}
+
+/// Waits for the child to end and reaps it. `None` if `block` is false and it
+/// runs. `ECHILD`: somebody else has reaped it, or it reaped itself because
+/// `SIGCHLD` is ignored. Goes on after `EINTR`.
+pub(crate) fn wait(
+    pid: c_int,
+    pidfd: Option<BorrowedFd<'_>>,
+    block: bool,
+) -> Result<Option<Reaped>, Errno> {
+    loop {
+        let hang = if block { 0 } else { libc::WNOHANG };
+        #[cfg(linux)]
+        let result = match pidfd {
+            Some(pidfd) => waitid_pidfd(pidfd, libc::WEXITED | hang),
+            None => wait4(pid, hang),
+        };
+        #[cfg(not(linux))]
+        let result = {
+            let _ = pidfd;
+            wait4(pid, hang)
+        };
+        if !matches!(result, Err(Errno::INTR)) {
+            return result;
+        }
+    }
+}
+
+fn wait4(pid: c_int, options: c_int) -> Result<Option<Reaped>, Errno> {
+    let mut status = 0;
+    let mut usage = MaybeUninit::zeroed();
+    // SAFETY: writes the status and the usage. The pid is a child's that we
+    // have not reaped, so it is nobody else's.
+    let got = check(unsafe { libc::wait4(pid, &mut status, options, usage.as_mut_ptr()) })?;
+    // SAFETY: all zero is a valid rusage.
+    let usage = unsafe { usage.assume_init() };
+    Ok((got != 0).then(|| Reaped { status, usage: usage.into() }))
+}
+
+/// The syscall, for libc's wrapper has no usage.
+#[cfg(linux)]
+fn waitid_pidfd(pidfd: BorrowedFd<'_>, options: c_int) -> Result<Option<Reaped>, Errno> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    let which = libc::P_PIDFD as c_int;
+    // SAFETY: writes the info and the usage. The fd is alive.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_waitid,
+            which,
+            pidfd.as_raw_fd(),
+            info.as_mut_ptr(),
+            options,
+            usage.as_mut_ptr(),
+        ) as c_int
+    })?;
+    // SAFETY: all zero is valid for both, and the kernel has written what the
+    // accessors read for a child that changed state.
+    let (pid, code, status, usage) = unsafe {
+        let info = info.assume_init_ref();
+        (info.si_pid(), info.si_code, info.si_status(), usage.assume_init())
+    };
+    if pid == 0 {
+        return Ok(None);
+    }
+    let status = match code {
+        libc::CLD_EXITED => (status & 0xff) << 8,
+        libc::CLD_DUMPED => status | 0x80,
+        _ => status,
+    };
+    Ok(Some(Reaped { status, usage: usage.into() }))
+}
+
+/// Whether the child has ended; it stays to be reaped. `ECHILD` as for
+/// [`wait`].
+pub(crate) fn has_ended(pid: c_int, pidfd: Option<BorrowedFd<'_>>) -> Result<bool, Errno> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    #[cfg(linux)]
+    let (which, id) = match pidfd {
+        Some(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t),
+        None => (libc::P_PID, pid as libc::id_t),
+    };
+    #[cfg(not(linux))]
+    let (which, id) = {
+        let _ = pidfd;
+        (libc::P_PID, pid as libc::id_t)
+    };
+    // SAFETY: writes the info.
+    check(unsafe { libc::waitid(which, id, info.as_mut_ptr(), options) })?;
+    // SAFETY: all zero is valid, and says that nothing has changed.
+    Ok(unsafe { info.assume_init_ref().si_signo } == libc::SIGCHLD)
+}
+
+/// The raw wait status of a child that somebody else has reaped, from
+/// `PIDFD_GET_INFO` (Linux 6.15 for the exit status). `None` if the kernel does
+/// not tell.
+pub(crate) fn status_after_reap(pidfd: BorrowedFd<'_>) -> Option<c_int> {
+    #[cfg(linux)]
+    {
+        /// `struct pidfd_info` of its first version.
+        #[repr(C)]
+        struct PidfdInfo {
+            mask: u64,
+            cgroup_id: u64,
+            ids: [u32; 11],
+            exit_code: i32,
+        }
+        const PIDFD_GET_INFO: u32 = 0xc040_ff0b;
+        const PIDFD_INFO_EXIT: u64 = 1 << 3;
+        static_assertions::const_assert_eq!(size_of::<PidfdInfo>(), 64);
+
+        let mut info =
+            PidfdInfo { mask: PIDFD_INFO_EXIT, cgroup_id: 0, ids: [0; 11], exit_code: 0 };
+        // SAFETY: the kernel reads and writes the 64 bytes that the request
+        // number names.
+        let asked =
+            check(unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO as _, &raw mut info) });
+        (asked.is_ok() && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code)
+    }
+    #[cfg(not(linux))]
+    {
+        let _ = pidfd;
+        None
+    }
+}
+
+/// A pidfd for a child that is not reaped.
+#[cfg(not(raw_syscalls))]
+pub(crate) fn open_pidfd(pid: c_int) -> Option<OwnedFd> {
+    #[cfg(linux)]
+    {
+        let pid = rustix::process::Pid::from_raw(pid)?;
+        rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
+    }
+    #[cfg(not(linux))]
+    {
+        let _ = pid;
+        None
+    }
+}
+
+/// Waits for a child that was made without an exit signal; whether its pidfd,
+/// if it has one, could be waited on.
+#[cfg(raw_syscalls)]
+pub(crate) fn wait_for_probe(pid: c_int, pidfd: Option<&OwnedFd>) -> bool {
+    use rustix::fd::AsFd;
+    if let Some(pidfd) = pidfd {
+        loop {
+            match waitid_pidfd(pidfd.as_fd(), libc::WEXITED | libc::__WALL) {
+                Err(Errno::INTR) => {}
+                Err(_) => break,
+                Ok(_) => return true,
+            }
+        }
+    }
+    while matches!(wait4(pid, libc::__WALL), Err(Errno::INTR)) {}
+    false
+}
+
+/// Sends `signal` to a child that was not reaped.
+pub(crate) fn signal(
+    pid: c_int,
+    pidfd: Option<BorrowedFd<'_>>,
+    signal: c_int,
+) -> Result<(), Errno> {
+    #[cfg(linux)]
+    if let Some(pidfd) = pidfd {
+        // SAFETY: no info is passed; the fd is alive.
+        let sent = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                pidfd.as_raw_fd(),
+                signal,
+                core::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        return check(sent as c_int).map(drop);
+    }
+    let _ = pidfd;
+    // SAFETY: no pointers. The child is ours and not reaped, so the pid is
+    // still its own.
+    check(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// Whether a child has reached exec. `None` if that can't be told any more, for
+/// somebody else has reaped it.
+///
+/// POSIX has `setpgid` of a child that has called exec fail with `EACCES`, and
+/// no process group has the largest number, so the call changes nothing. A
+/// child in another session is `EPERM` before that; then Linux's `/proc` knows.
+/// Both work on a zombie too.
+pub(crate) fn reached_exec(pid: c_int) -> Option<bool> {
+    // SAFETY: no pointers.
+    match check(unsafe { libc::setpgid(pid, c_int::MAX) }) {
+        Err(Errno::ACCESS) => Some(true),
+        Err(Errno::SRCH) => None,
+        // SAFETY: no pointers.
+        _ if unsafe { libc::getsid(pid) == libc::getsid(0) } => Some(false),
+        _ => forked_without_exec(pid).map(|not_yet| !not_yet),
+    }
+}
+
+/// The kernel's flag `PF_FORKNOEXEC`, from `/proc/PID/stat`.
+#[cfg(linux)]
+fn forked_without_exec(pid: c_int) -> Option<bool> {
+    extern crate std;
+    use std::io::Read;
+
+    const PF_FORKNOEXEC: u64 = 0x40;
+    let mut line = [0; 1024];
+    let mut file = std::fs::File::open(std::format!("/proc/{pid}/stat")).ok()?;
+    let len = file.read(&mut line).ok()?;
+    // The name, in parentheses, may hold any byte; the flags are the seventh
+    // field after it.
+    let after = line[..len].rsplit(|&byte| byte == b')').next()?;
+    let flags = after.split(|&byte| byte == b' ').nth(7)?;
+    let flags: u64 = core::str::from_utf8(flags).ok()?.parse().ok()?;
+    Some(flags & PF_FORKNOEXEC != 0)
+}
+
+#[cfg(not(linux))]
+fn forked_without_exec(_pid: c_int) -> Option<bool> {
+    None
+}

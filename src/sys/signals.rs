@@ -1,0 +1,174 @@
+//! Signals in the parent: blocked across a clone, asked for, named.
+
+use core::ffi::c_int;
+use core::mem::MaybeUninit;
+
+use super::{Errno, check};
+
+/// The highest signal number that is looked at.
+pub(crate) const SIGNAL_MAX: c_int = if cfg!(linux) { 64 } else { 31 };
+
+pub(crate) const SIGPIPE: c_int = libc::SIGPIPE;
+pub(crate) const SIGCHLD: c_int = libc::SIGCHLD;
+
+/// The names of signals, without `SIG`.
+pub(crate) const NAMES: &[(&str, c_int)] = &[
+    ("HUP", libc::SIGHUP),
+    ("INT", libc::SIGINT),
+    ("QUIT", libc::SIGQUIT),
+    ("ILL", libc::SIGILL),
+    ("TRAP", libc::SIGTRAP),
+    ("ABRT", libc::SIGABRT),
+    ("BUS", libc::SIGBUS),
+    ("FPE", libc::SIGFPE),
+    ("KILL", libc::SIGKILL),
+    ("USR1", libc::SIGUSR1),
+    ("SEGV", libc::SIGSEGV),
+    ("USR2", libc::SIGUSR2),
+    ("PIPE", libc::SIGPIPE),
+    ("ALRM", libc::SIGALRM),
+    ("TERM", libc::SIGTERM),
+    ("CHLD", libc::SIGCHLD),
+    ("CONT", libc::SIGCONT),
+    ("STOP", libc::SIGSTOP),
+    ("TSTP", libc::SIGTSTP),
+    ("TTIN", libc::SIGTTIN),
+    ("TTOU", libc::SIGTTOU),
+    ("URG", libc::SIGURG),
+    ("XCPU", libc::SIGXCPU),
+    ("XFSZ", libc::SIGXFSZ),
+    ("VTALRM", libc::SIGVTALRM),
+    ("PROF", libc::SIGPROF),
+    ("WINCH", libc::SIGWINCH),
+    ("IO", libc::SIGIO),
+    ("SYS", libc::SIGSYS),
+    #[cfg(linux)]
+    ("PWR", libc::SIGPWR),
+];
+
+/// The mask as libc's set.
+#[cfg(not(raw_syscalls))]
+pub(crate) fn to_sigset(mask: u64) -> libc::sigset_t {
+    let mut set = empty_set();
+    for signal in 1..=SIGNAL_MAX {
+        if mask & (1 << (signal - 1)) != 0 {
+            // SAFETY: writes the set alone. A number that libc keeps for itself
+            // is refused, which leaves it out.
+            unsafe { libc::sigaddset(&mut set, signal) };
+        }
+    }
+    set
+}
+
+fn empty_set() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: initialises the set.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
+
+/// Every signal blocked in this thread until dropped.
+///
+/// With raw syscalls that includes the two that libc keeps for itself, which
+/// its own calls never block: a thread cancelled or made to change its ids in
+/// the middle of a clone would run libc's handler in the child.
+#[must_use]
+pub(crate) struct Blocked {
+    #[cfg(raw_syscalls)]
+    old: u64,
+    #[cfg(not(raw_syscalls))]
+    old: libc::sigset_t,
+}
+
+impl Blocked {
+    #[cfg(raw_syscalls)]
+    pub(crate) fn all() -> Self {
+        let mut old = 0;
+        set_mask(u64::MAX, Some(&mut old));
+        Self { old }
+    }
+
+    #[cfg(not(raw_syscalls))]
+    pub(crate) fn all() -> Self {
+        let mut all = MaybeUninit::uninit();
+        let mut old = empty_set();
+        // SAFETY: initialises the set, then reads it and writes the old one.
+        unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), &mut old);
+        }
+        Self { old }
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        #[cfg(raw_syscalls)]
+        set_mask(self.old, None);
+        // SAFETY: reads the set that `all` got.
+        #[cfg(not(raw_syscalls))]
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &self.old, core::ptr::null_mut());
+        }
+    }
+}
+
+#[cfg(raw_syscalls)]
+fn set_mask(mask: u64, old: Option<&mut u64>) {
+    let old = old.map_or(0, |old| &raw mut *old as usize);
+    let args = [libc::SIG_SETMASK as usize, &raw const mask as usize, old, 8, 0, 0];
+    // SAFETY: the kernel reads eight bytes and writes eight where asked. It
+    // can't fail with these arguments.
+    unsafe { super::arch::syscall(libc::SYS_rt_sigprocmask, args) };
+}
+
+/// The signals that this process ignores. One `sigaction` for each signal.
+pub(crate) fn ignored() -> u64 {
+    let mut ignored = 0;
+    for signal in 1..=SIGNAL_MAX {
+        let mut old = MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: writes one sigaction; all zero is a valid one. libc refuses
+        // the numbers that it keeps for itself, which are never ignored.
+        let handler = unsafe {
+            libc::sigaction(signal, core::ptr::null(), old.as_mut_ptr());
+            old.assume_init().sa_sigaction
+        };
+        if handler == libc::SIG_IGN {
+            ignored |= 1 << (signal - 1);
+        }
+    }
+    ignored
+}
+
+/// Runs `write` so that a `SIGPIPE` which it causes is neither delivered nor
+/// left pending, without touching the signal's disposition: for calls that have
+/// no flag to say so.
+pub(crate) fn without_sigpipe<T>(write: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+    let mut pipe = empty_set();
+    let mut old = empty_set();
+    let mut pending = empty_set();
+    // SAFETY: reads and writes the sets above. The mask is this thread's.
+    let was_pending = unsafe {
+        libc::sigaddset(&mut pipe, SIGPIPE);
+        check(libc::pthread_sigmask(libc::SIG_BLOCK, &pipe, &mut old))?;
+        libc::sigpending(&mut pending);
+        libc::sigismember(&pending, SIGPIPE) == 1
+    };
+    let result = write();
+    // SAFETY: as above. A SIGPIPE that a write causes is sent to its thread, so
+    // if there was none before, the one that is pending now is ours to take:
+    // `sigwait` does not block then.
+    unsafe {
+        if result.as_ref().err() == Some(&Errno::PIPE) && !was_pending {
+            libc::sigpending(&mut pending);
+            if libc::sigismember(&pending, SIGPIPE) == 1 {
+                let mut taken = 0;
+                libc::sigwait(&pipe, &mut taken);
+            }
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &old, core::ptr::null_mut());
+    }
+    result
+}
