@@ -105,11 +105,6 @@ pub(crate) fn shutdown_write(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::net::shutdown(fd, rustix::net::Shutdown::Write)
 }
 
-/// Half-closes a socket: the peer's writes fail.
-pub(crate) fn shutdown_read(fd: BorrowedFd<'_>) -> Result<(), Errno> {
-    rustix::net::shutdown(fd, rustix::net::Shutdown::Read)
-}
-
 /// Writes to a socket; a peer that is gone is `EPIPE` and no signal.
 pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     #[cfg(not(target_vendor = "apple"))]

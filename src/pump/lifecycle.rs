@@ -1,0 +1,81 @@
+//! Which facts make which events: a pure state machine.
+
+/// One child's way to its end.
+///
+/// Two things have to come together in any order: the process is reaped, and
+/// every channel is closed. Whichever comes last makes the child's end, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lifecycle {
+    open_channels: usize,
+    exited: bool,
+}
+
+impl Lifecycle {
+    /// A process that runs, with this many channels.
+    pub(super) fn new(open_channels: usize) -> Self {
+        Self { open_channels, exited: false }
+    }
+
+    /// A channel was closed. Whether that ends the child.
+    #[must_use]
+    pub(super) fn channel_closed(&mut self) -> bool {
+        debug_assert!(self.open_channels > 0, "a channel is closed once");
+        self.open_channels = self.open_channels.saturating_sub(1);
+        self.exited && self.open_channels == 0
+    }
+
+    /// The process was reaped. Whether that ends the child.
+    #[must_use]
+    pub(super) fn exited(&mut self) -> bool {
+        debug_assert!(!self.exited, "a process is reaped once");
+        self.exited = true;
+        self.open_channels == 0
+    }
+
+    pub(super) fn has_exited(self) -> bool {
+        self.exited
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::Lifecycle;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn exit_comes_last() {
+        let mut life = Lifecycle::new(2);
+        assert!(!life.channel_closed());
+        assert!(!life.channel_closed());
+        assert!(life.exited());
+    }
+
+    #[test]
+    fn a_channel_outlives_the_process() {
+        let mut life = Lifecycle::new(2);
+        assert!(!life.channel_closed());
+        assert!(!life.exited());
+        assert!(life.channel_closed());
+    }
+
+    #[test]
+    fn a_child_without_channels_ends_with_its_process() {
+        assert!(Lifecycle::new(0).exited());
+    }
+
+    proptest! {
+        #[test]
+        fn in_any_order_the_last_fact_and_no_other_ends(channels in 0usize..40, at in 0usize..40) {
+            let at = at.min(channels);
+            let mut life = Lifecycle::new(channels);
+            let mut ends = Vec::new();
+            for fact in 0..=channels {
+                ends.push(if fact == at { life.exited() } else { life.channel_closed() });
+            }
+            prop_assert_eq!(ends.iter().position(|&end| end), Some(channels));
+            prop_assert_eq!(ends.iter().filter(|&&end| end).count(), 1);
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! Reads, writes and waits for any number of children, in the caller's loop.
+//!
+//! * [`lifecycle`]: which facts make which events. Pure.
+//! * [`outbox`]: what waits to be written. Pure.
+//! * [`source`]: one channel: its end, its queue, what it waits for.
+//! * [`backend`]: waiting for all of them.
+//! * [`slots`]: the children, by key.
+//! * [`turns`]: from readiness to events.
+
+extern crate std;
+
+use core::time::Duration;
+use std::boxed::Box;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::vec;
+
+use self::backend::Backend;
+use self::lifecycle::Lifecycle;
+use self::slots::{Slot, Slots};
+use self::source::{AfterFlush, Source};
+use self::turns::Note;
+use crate::channel::Name;
+use crate::child::{Child, SignalError};
+use crate::limits::{READ_SIZE, WAIT_TICK_MILLIS};
+use crate::signal::Signal;
+use crate::sys::Errno;
+use crate::sys::fd::{self, PipeWriter};
+use crate::sys::poll::{Interest, Readiness};
+
+mod backend;
+mod event;
+mod lifecycle;
+mod outbox;
+mod slots;
+mod source;
+mod turns;
+
+pub use self::event::{ChannelError, ChildKey, CloseReason, Event};
+
+/// Children whose channels and ends are waited for together.
+///
+/// The caller's loop has two calls: [`poll`](Self::poll) waits once for
+/// whatever is ready, and [`next_event`](Self::next_event) does the work, one
+/// piece a call, until there is none. **Drain, then poll**: a poll with events
+/// left does not block, and events come in the order in which they are found.
+///
+/// Nothing else blocks. Memory does not grow with what the children write, for
+/// their bytes are lent from one buffer; nor with what is written to them, for
+/// each channel's queue has a high-water mark.
+///
+/// What goes wrong with a channel is an event of it. `SIGPIPE` never comes from
+/// here, whatever the program's disposition is.
+///
+/// ```
+/// use forkplan::{Command, Event, Pump};
+///
+/// let mut pump = Pump::new();
+/// let wc = pump.add(Command::new("wc").arg("-c").spawn()?);
+/// pump.write(wc, 0, b"eleven byte")?;
+/// pump.close(wc, 0)?;
+/// let mut count = Vec::new();
+/// while !pump.is_empty() {
+///     pump.poll(None)?;
+///     while let Some(event) = pump.next_event() {
+///         match event {
+///             Event::Data { bytes, .. } => count.extend_from_slice(bytes),
+///             Event::Ended { exit, .. } => assert!(exit.success()),
+///             _ => {}
+///         }
+///     }
+/// }
+/// assert_eq!(count, b"11\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Pump {
+    slots: Slots,
+    backend: Backend,
+    /// Who is ready and has not had its turn.
+    turns: VecDeque<Token>,
+    /// Events that need no work.
+    notes: VecDeque<Note>,
+    buffer: Box<[u8]>,
+    writer: PipeWriter,
+    /// Children without a pidfd that run.
+    ticking: usize,
+}
+
+/// One source: a child's channel, or its process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Token {
+    child: ChildKey,
+    part: Part,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Channel(u32),
+    Process,
+}
+
+impl Pump {
+    /// A pump without children. Allocates its buffer of 64 KiB.
+    pub fn new() -> Self {
+        Self {
+            slots: Slots::default(),
+            backend: Backend::default(),
+            turns: VecDeque::new(),
+            notes: VecDeque::new(),
+            buffer: vec![0; READ_SIZE].into(),
+            writer: PipeWriter::new(),
+            ticking: 0,
+        }
+    }
+
+    /// Takes a child, with all its channels that were not taken before: they
+    /// get `O_NONBLOCK`. Its first event is [`Event::Made`]. Allocates.
+    pub fn add(&mut self, mut child: Child) -> ChildKey {
+        let key = self.slots.next_key();
+        let infos = child.ends().infos().clone();
+        let mut sources: Box<[Source]> = infos
+            .iter()
+            .enumerate()
+            .map(|(i, info)| Source::new(child.ends().take(i), info.direction))
+            .collect();
+        let mut refused = vec![];
+        for (source, part) in sources.iter_mut().zip(0..) {
+            let Some(end) = &source.end else { continue };
+            let token = Token { child: key, part: Part::Channel(part) };
+            if let Err(errno) = fd::set_nonblocking(end.as_fd()) {
+                refused.push((token, errno));
+            }
+            source.place = self.backend.add(token, source.number(), source.interest());
+        }
+        let pid = child.id().unwrap_or_default();
+        let process = Token { child: key, part: Part::Process };
+        let pidfd = child.pidfd().map(|pidfd| pidfd.as_raw_fd());
+        let exit_place = pidfd.map(|fd| self.backend.add(process, fd, Interest::READ));
+        self.ticking += usize::from(exit_place.is_none());
+        let life = Lifecycle::new(sources.iter().filter(|source| source.end.is_some()).count());
+        self.slots.insert(Slot { child, infos, sources, life, exit_place, exit_in_turn: false });
+        self.notes.push_back(Note::Made { child: key, pid });
+        for (token, errno) in refused {
+            self.close_channel(token, CloseReason::Error(errno.raw_os_error()));
+        }
+        key
+    }
+
+    /// Waits until something is ready, or `timeout` is over, or a signal
+    /// handler ran; `None` waits for ever. Whether there may be events.
+    ///
+    /// One poll(2) over all channels and processes. Does not block if events
+    /// are left from before, nor if there is no child. Children for which the
+    /// kernel has no pidfd are looked at every 10 ms.
+    ///
+    /// The error is poll's own: the pump is as before.
+    pub fn poll(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+        let tick = Duration::from_millis(WAIT_TICK_MILLIS);
+        let timeout = match (self.has_events() || self.is_empty(), self.ticking) {
+            (true, _) => Some(Duration::ZERO),
+            (false, 0) => timeout,
+            (false, _) => Some(timeout.map_or(tick, |timeout| timeout.min(tick))),
+        };
+        let Self { backend, slots, turns, .. } = self;
+        let waited = backend.wait(timeout, |token, readiness| {
+            slots.give_turn(turns, token, readiness);
+        });
+        match waited {
+            Ok(()) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if self.ticking > 0 {
+            self.look_at_ticking();
+        }
+        Ok(self.has_events())
+    }
+
+    /// The next thing that happened. `None`: all was told, time to poll again.
+    ///
+    /// Does one read at most, or for a channel without news a bounded number of
+    /// writes; so it may make several syscalls before it finds an event. Each
+    /// channel that is ready has its turn before another has its next.
+    pub fn next_event(&mut self) -> Option<Event<'_>> {
+        let (token, len) = loop {
+            if let Some(note) = self.notes.pop_front() {
+                return Some(self.tell(note));
+            }
+            let token = self.turns.pop_front()?;
+            match token.part {
+                Part::Process => self.reap(token.child),
+                Part::Channel(part) => {
+                    if let Some(len) = self.channel_turn(token, part) {
+                        break (token, len);
+                    }
+                }
+            }
+        };
+        let Pump { slots, buffer, .. } = self;
+        let channel = slots.name(token);
+        Some(Event::Data { child: token.child, channel, bytes: &buffer[..len] })
+    }
+
+    /// Whether [`next_event`](Self::next_event) may have something.
+    pub fn has_events(&self) -> bool {
+        !self.notes.is_empty() || !self.turns.is_empty()
+    }
+
+    /// Whether there is no child: all have ended, and that was told.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of children that have not ended.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// A child, to signal it or to ask for its exit. `None` once it has ended.
+    pub fn child(&self, child: ChildKey) -> Option<&Child> {
+        self.slots.get(child).map(|slot| &slot.child)
+    }
+
+    /// Sends a signal to a child, unless it was reaped.
+    pub fn signal(&self, child: ChildKey, signal: impl Into<Signal>) -> Result<(), SignalError> {
+        self.child(child).ok_or(SignalError::AlreadyExited)?.signal(signal)
+    }
+
+    /// Writes to a channel; how many of the bytes were taken.
+    ///
+    /// If nothing is queued it writes at once what there is room for, and
+    /// queues the rest up to the high-water mark. Who had fewer bytes taken than
+    /// he gave gets [`Event::Drained`] when the queue is empty. Bytes that are
+    /// taken are written, or counted as unsent by [`Event::Closed`] if nobody
+    /// reads them any more; only those on whose own write that shows are taken
+    /// and not counted.
+    pub fn write<'n>(
+        &mut self,
+        child: ChildKey,
+        channel: impl Into<Name<'n>>,
+        bytes: &[u8],
+    ) -> Result<usize, ChannelError> {
+        let (token, source) = self.slots.find(child, channel.into())?;
+        if !source.direction.writes() {
+            return Err(ChannelError::NotWritable);
+        }
+        if !source.writing || source.after_flush != AfterFlush::Stay {
+            return Err(ChannelError::Closed);
+        }
+        let mut taken = 0;
+        if source.outbox.is_empty() && !bytes.is_empty() {
+            match source.write(&mut self.writer, bytes) {
+                Ok(written) => taken = written,
+                Err(errno) => {
+                    self.writing_failed(token, errno);
+                    return Ok(bytes.len());
+                }
+            }
+        }
+        taken += source.outbox.offer(&bytes[taken..]);
+        self.update(token);
+        Ok(taken)
+    }
+
+    /// Closes a channel: at once if nothing is queued, else when the queue is
+    /// written; until then its data still come. What the child has written and
+    /// nobody has read is lost, and it gets `SIGPIPE` or `EPIPE` for more. No
+    /// error if it is closed already.
+    pub fn close<'n>(
+        &mut self,
+        child: ChildKey,
+        channel: impl Into<Name<'n>>,
+    ) -> Result<(), ChannelError> {
+        let (token, source) = match self.slots.find(child, channel.into()) {
+            Err(ChannelError::Closed) => return Ok(()),
+            found => found?,
+        };
+        source.after_flush = AfterFlush::Close;
+        self.after_flush(token);
+        Ok(())
+    }
+
+    /// Closes our writing half of a channel when its queue is written: the child
+    /// reads the end of file, and of a socket pair we still read. A write pipe
+    /// is closed.
+    pub fn close_write<'n>(
+        &mut self,
+        child: ChildKey,
+        channel: impl Into<Name<'n>>,
+    ) -> Result<(), ChannelError> {
+        let (token, source) = match self.slots.find(child, channel.into()) {
+            Err(ChannelError::Closed) => return Ok(()),
+            found => found?,
+        };
+        if !source.direction.writes() {
+            return Err(ChannelError::NotWritable);
+        }
+        if source.after_flush == AfterFlush::Stay {
+            source.after_flush = AfterFlush::ShutDown;
+        }
+        self.after_flush(token);
+        Ok(())
+    }
+
+    /// Closes every channel of a child, each as [`close`](Self::close) does.
+    pub fn close_all(&mut self, child: ChildKey) -> Result<(), ChannelError> {
+        let count = self.slots.get(child).ok_or(ChannelError::NoChild)?.sources.len();
+        for part in 0..count as u32 {
+            let token = Token { child, part: Part::Channel(part) };
+            if let Some(source) = self.slots.source(token) {
+                source.after_flush = AfterFlush::Close;
+                self.after_flush(token);
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops reading from a channel, also what is ready already. The child
+    /// blocks when the channel is full.
+    ///
+    /// While it is paused and nothing is queued for it, the other side's end
+    /// goes unnoticed.
+    pub fn pause<'n>(
+        &mut self,
+        child: ChildKey,
+        channel: impl Into<Name<'n>>,
+    ) -> Result<(), ChannelError> {
+        self.set_paused(child, channel.into(), true)
+    }
+
+    /// Reads from a channel again.
+    pub fn resume<'n>(
+        &mut self,
+        child: ChildKey,
+        channel: impl Into<Name<'n>>,
+    ) -> Result<(), ChannelError> {
+        self.set_paused(child, channel.into(), false)
+    }
+
+    /// Pauses every channel of a child that is read from.
+    pub fn pause_all(&mut self, child: ChildKey) -> Result<(), ChannelError> {
+        self.set_all_paused(child, true)
+    }
+
+    /// Resumes every channel of a child that is read from.
+    pub fn resume_all(&mut self, child: ChildKey) -> Result<(), ChannelError> {
+        self.set_all_paused(child, false)
+    }
+
+    /// How many bytes are queued for a channel.
+    pub fn queued<'n>(
+        &self,
+        child: ChildKey,
+        channel: impl Into<Name<'n>>,
+    ) -> Result<usize, ChannelError> {
+        let slot = self.slots.get(child).ok_or(ChannelError::NoChild)?;
+        let part = slot.part(channel.into()).ok_or(ChannelError::NoChannel)?;
+        Ok(slot.sources[part].outbox.len())
+    }
+
+    /// Sets how many bytes a channel queues at most; 65,536 without this call.
+    /// What is queued above that stays.
+    pub fn set_high_water<'n>(
+        &mut self,
+        child: ChildKey,
+        channel: impl Into<Name<'n>>,
+        bytes: usize,
+    ) -> Result<(), ChannelError> {
+        let (_, source) = self.slots.find(child, channel.into())?;
+        source.outbox.set_high_water(bytes);
+        Ok(())
+    }
+
+    fn set_paused(
+        &mut self,
+        child: ChildKey,
+        channel: Name<'_>,
+        paused: bool,
+    ) -> Result<(), ChannelError> {
+        let (token, source) = self.slots.find(child, channel)?;
+        if !source.direction.reads() {
+            return Err(ChannelError::NotReadable);
+        }
+        source.paused = paused;
+        self.update(token);
+        Ok(())
+    }
+
+    fn set_all_paused(&mut self, child: ChildKey, paused: bool) -> Result<(), ChannelError> {
+        let count = self.slots.get(child).ok_or(ChannelError::NoChild)?.sources.len();
+        for part in 0..count as u32 {
+            let token = Token { child, part: Part::Channel(part) };
+            if let Some(source) = self.slots.source(token) {
+                source.paused = paused && source.direction.reads();
+                self.update(token);
+            }
+        }
+        Ok(())
+    }
+
+    /// Children without a pidfd have their turn at every tick.
+    fn look_at_ticking(&mut self) {
+        let Self { slots, turns, .. } = self;
+        for token in slots.ticking() {
+            slots.give_turn(turns, token, Readiness::READ);
+        }
+    }
+}
+
+impl Default for Pump {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+static_assertions::assert_impl_all!(Pump: Send);

@@ -1,0 +1,161 @@
+//! The children of a pump, by key.
+
+extern crate std;
+
+use std::boxed::Box;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::vec::Vec;
+
+use super::event::{ChannelError, ChildKey};
+use super::lifecycle::Lifecycle;
+use super::source::Source;
+use super::{Part, Token};
+use crate::channel::{ChannelInfo, Name};
+use crate::child::Child;
+use crate::limits::READS_PER_TURN_MAX;
+use crate::sys::poll::Readiness;
+
+/// One child in the pump.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) child: Child,
+    pub(super) infos: Arc<[ChannelInfo]>,
+    /// One for each of `infos`.
+    pub(super) sources: Box<[Source]>,
+    pub(super) life: Lifecycle,
+    /// The pidfd's place in the backend, until the process is reaped.
+    pub(super) exit_place: Option<usize>,
+    /// The process waits for its turn to be reaped.
+    pub(super) exit_in_turn: bool,
+}
+
+impl Slot {
+    /// The channel of this name, open or closed.
+    pub(super) fn part(&self, channel: Name<'_>) -> Option<usize> {
+        self.infos.iter().position(|info| info.is(channel))
+    }
+}
+
+/// Places that are used again, each with a count of who was there.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    places: Vec<Place>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Place {
+    generation: u32,
+    slot: Option<Slot>,
+}
+
+impl Slots {
+    /// The key that [`insert`](Self::insert) will give.
+    pub(super) fn next_key(&self) -> ChildKey {
+        match self.free.last() {
+            Some(&index) => ChildKey { index, generation: self.places[index as usize].generation },
+            // A pump of 2^32 children has run out of fds long before.
+            None => ChildKey { index: self.places.len() as u32, generation: 0 },
+        }
+    }
+
+    pub(super) fn insert(&mut self, slot: Slot) {
+        match self.free.pop() {
+            Some(index) => self.places[index as usize].slot = Some(slot),
+            None => self.places.push(Place { generation: 0, slot: Some(slot) }),
+        }
+    }
+
+    pub(super) fn get(&self, key: ChildKey) -> Option<&Slot> {
+        let place = self.places.get(key.index as usize)?;
+        place.slot.as_ref().filter(|_| place.generation == key.generation)
+    }
+
+    pub(super) fn get_mut(&mut self, key: ChildKey) -> Option<&mut Slot> {
+        let place = self.places.get_mut(key.index as usize)?;
+        let current = place.generation == key.generation;
+        place.slot.as_mut().filter(|_| current)
+    }
+
+    pub(super) fn remove(&mut self, key: ChildKey) -> Option<Slot> {
+        self.get(key)?;
+        let place = &mut self.places[key.index as usize];
+        place.generation = place.generation.wrapping_add(1);
+        self.free.push(key.index);
+        place.slot.take()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    /// The source of a token that is still open.
+    pub(super) fn source(&mut self, token: Token) -> Option<&mut Source> {
+        let Part::Channel(part) = token.part else { return None };
+        let source = self.get_mut(token.child)?.sources.get_mut(part as usize)?;
+        source.end.is_some().then_some(source)
+    }
+
+    /// The open channel of this name.
+    pub(super) fn find(
+        &mut self,
+        child: ChildKey,
+        channel: Name<'_>,
+    ) -> Result<(Token, &mut Source), ChannelError> {
+        let slot = self.get_mut(child).ok_or(ChannelError::NoChild)?;
+        let part = slot.part(channel).ok_or(ChannelError::NoChannel)?;
+        let source = &mut slot.sources[part];
+        if source.end.is_none() {
+            return Err(ChannelError::Closed);
+        }
+        Ok((Token { child, part: Part::Channel(part as u32) }, source))
+    }
+
+    /// The name of a token's channel.
+    pub(super) fn name(&self, token: Token) -> Name<'_> {
+        match (self.get(token.child), token.part) {
+            (Some(slot), Part::Channel(part)) => slot.infos[part as usize].name(),
+            // Tokens of events are those of children that have not ended.
+            _ => Name::Fd(-1),
+        }
+    }
+
+    /// Queues a source for its turn, once.
+    pub(super) fn give_turn(
+        &mut self,
+        turns: &mut VecDeque<Token>,
+        token: Token,
+        readiness: Readiness,
+    ) {
+        let queued = match token.part {
+            Part::Process => match self.get_mut(token.child) {
+                Some(slot) => core::mem::replace(&mut slot.exit_in_turn, true),
+                None => true,
+            },
+            Part::Channel(_) => match self.source(token) {
+                Some(source) => {
+                    source.ready |= readiness;
+                    source.reads_left = READS_PER_TURN_MAX;
+                    core::mem::replace(&mut source.in_turn, true)
+                }
+                None => true,
+            },
+        };
+        if !queued {
+            turns.push_back(token);
+        }
+    }
+
+    /// The processes that have no pidfd and were not reaped.
+    pub(super) fn ticking(&self) -> Vec<Token> {
+        let places = self.places.iter().zip(0..);
+        let ticking = places.filter_map(|(place, index)| {
+            let slot = place.slot.as_ref()?;
+            let child = ChildKey { index, generation: place.generation };
+            let ticks = slot.exit_place.is_none() && !slot.life.has_exited();
+            ticks.then_some(Token { child, part: Part::Process })
+        });
+        ticking.collect()
+    }
+}

@@ -1,0 +1,159 @@
+//! One channel in the pump: its end, what is queued for it, what it waits for.
+
+extern crate std;
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use super::outbox::Outbox;
+use crate::channel::Direction;
+use crate::limits::WRITES_PER_TURN_MAX;
+use crate::sys::Errno;
+use crate::sys::fd::{self, PipeWriter};
+use crate::sys::poll::{Interest, Readiness};
+
+/// What our end of a channel can still do, and what it was asked to.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// `None` once the channel is closed.
+    pub(super) end: Option<OwnedFd>,
+    pub(super) direction: Direction,
+    /// Its place in the backend, as long as it has an end.
+    pub(super) place: usize,
+    /// We have not read the end of file.
+    pub(super) reading: bool,
+    /// We may still queue, or have something queued.
+    pub(super) writing: bool,
+    pub(super) paused: bool,
+    /// What becomes of it when the queue is written.
+    pub(super) after_flush: AfterFlush,
+    pub(super) outbox: Outbox,
+    /// Queued bytes that a failed write has lost.
+    pub(super) unsent: usize,
+    /// What it was found ready for and has not used up.
+    pub(super) ready: Readiness,
+    /// It waits for its turn, with this many reads left.
+    pub(super) in_turn: bool,
+    pub(super) reads_left: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AfterFlush {
+    /// It stays open.
+    Stay,
+    /// Our writing half is closed.
+    ShutDown,
+    /// The whole channel is closed.
+    Close,
+}
+
+/// What one read got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Got {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing for now.
+    Nothing,
+    /// The end of file.
+    End,
+    /// The read failed.
+    Failed(Errno),
+}
+
+impl Source {
+    pub(super) fn new(end: Option<OwnedFd>, direction: Direction) -> Self {
+        Self {
+            reading: end.is_some() && direction.reads(),
+            writing: end.is_some() && direction.writes(),
+            end,
+            direction,
+            place: usize::MAX,
+            paused: false,
+            after_flush: AfterFlush::Stay,
+            outbox: Outbox::new(),
+            unsent: 0,
+            ready: Readiness::empty(),
+            in_turn: false,
+            reads_left: 0,
+        }
+    }
+
+    pub(super) fn number(&self) -> i32 {
+        self.end.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+    }
+
+    /// What to wait for. Nothing for a reader that is paused: its hang-up would
+    /// be reported again and again. A writer with nothing to write waits to
+    /// learn that its reader is gone, and so does a socket whose peer writes no
+    /// more.
+    pub(super) fn interest(&self) -> Interest {
+        let mut interest = Interest::empty();
+        interest.set(Interest::READ, self.reading && !self.paused);
+        interest.set(Interest::WRITE, self.writing && !self.outbox.is_empty());
+        let both_open = self.reading && self.writing;
+        interest.set(Interest::HANGUP, self.writing && !(both_open && self.paused));
+        interest
+    }
+
+    /// Writes bytes that nothing is queued before. `Ok(0)` if there is no room.
+    pub(super) fn write(&self, writer: &mut PipeWriter, bytes: &[u8]) -> Result<usize, Errno> {
+        let Some(end) = &self.end else { return Err(Errno::PIPE) };
+        loop {
+            let written = match self.direction {
+                Direction::Both => fd::send(end.as_fd(), bytes),
+                _ => writer.write(end.as_fd(), bytes),
+            };
+            match written {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(0),
+                result => return result,
+            }
+        }
+    }
+
+    /// Writes what is queued, in a bounded number of writes. An error says that
+    /// nobody reads any more, or that the write failed.
+    pub(super) fn flush(&mut self, writer: &mut PipeWriter) -> Result<(), Errno> {
+        for _ in 0..WRITES_PER_TURN_MAX {
+            if self.outbox.is_empty() {
+                break;
+            }
+            match self.write(writer, self.outbox.front())? {
+                0 => break,
+                written => self.outbox.advance(written),
+            }
+        }
+        Ok(())
+    }
+
+    /// One read.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Got {
+        let Some(end) = &self.end else { return Got::Nothing };
+        loop {
+            match fd::read(end.as_fd(), buffer) {
+                Ok(0) => return Got::End,
+                Ok(len) => return Got::Bytes(len),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Got::Nothing,
+                // A socket whose peer closed with our bytes unread.
+                Err(Errno::CONNRESET) => return Got::End,
+                Err(errno) => return Got::Failed(errno),
+            }
+        }
+    }
+
+    /// The peer reads the end of file.
+    pub(super) fn shut_down_writing(&mut self) {
+        if let Some(end) = self.end.as_ref().filter(|_| self.writing) {
+            // It fails only if the peer is gone, which reading tells.
+            let _ = fd::shutdown_write(end.as_fd());
+        }
+        self.writing = false;
+    }
+
+    /// Closes our end. It has left the backend.
+    pub(super) fn close(&mut self) {
+        self.end = None;
+        self.reading = false;
+        self.writing = false;
+    }
+}

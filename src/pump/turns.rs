@@ -1,0 +1,208 @@
+//! From readiness to events: what a source does when it has its turn.
+
+use super::event::{ChildKey, CloseReason, Event};
+use super::source::{AfterFlush, Got};
+use super::{Part, Pump, Token};
+use crate::channel::Direction;
+use crate::child::Exit;
+use crate::sys::Errno;
+use crate::sys::poll::Readiness;
+
+/// An event that needs no more work, until it is told.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Note {
+    Made { child: ChildKey, pid: u32 },
+    HalfClosed(Token),
+    Drained(Token),
+    Closed { token: Token, reason: CloseReason, unsent: usize },
+    Exited { child: ChildKey, exit: Exit },
+    Ended { child: ChildKey, exit: Exit },
+}
+
+impl Pump {
+    /// The note as an event. A child that has ended is gone with it.
+    pub(super) fn tell(&mut self, note: Note) -> Event<'_> {
+        if let Note::Ended { child, .. } = note {
+            self.slots.remove(child);
+        }
+        let name = |token| self.slots.name(token);
+        match note {
+            Note::Made { child, pid } => Event::Made { child, pid },
+            Note::HalfClosed(token) => {
+                Event::HalfClosed { child: token.child, channel: name(token) }
+            }
+            Note::Drained(token) => Event::Drained { child: token.child, channel: name(token) },
+            Note::Closed { token, reason, unsent } => {
+                Event::Closed { child: token.child, channel: name(token), reason, unsent }
+            }
+            Note::Exited { child, exit } => Event::Exited { child, exit },
+            Note::Ended { child, exit } => Event::Ended { child, exit },
+        }
+    }
+
+    /// A channel's turn: writes what is queued, then reads once. How many bytes
+    /// it has put into the buffer.
+    pub(super) fn channel_turn(&mut self, token: Token, part: u32) -> Option<usize> {
+        debug_assert_eq!(token.part, Part::Channel(part));
+        let source = self.slots.source(token)?;
+        source.in_turn = false;
+        let ready = core::mem::replace(&mut source.ready, Readiness::empty());
+        let gone = ready.contains(Readiness::HANGUP);
+        if gone && source.direction == Direction::Write {
+            self.close_channel(token, CloseReason::Peer);
+            return None;
+        }
+        if source.writing && ready.intersects(Readiness::WRITE | Readiness::HANGUP) {
+            self.flush(token);
+        }
+        let source = self.slots.source(token)?;
+        if !source.reading {
+            if gone {
+                self.close_channel(token, CloseReason::Peer);
+            }
+            return None;
+        }
+        if source.paused || !ready.intersects(Readiness::READ | Readiness::HANGUP) {
+            return None;
+        }
+        match source.read(&mut self.buffer) {
+            Got::Bytes(len) => {
+                source.reads_left -= 1;
+                if source.reads_left > 0 {
+                    source.ready = ready - Readiness::WRITE;
+                    source.in_turn = true;
+                    self.turns.push_back(token);
+                }
+                return Some(len);
+            }
+            Got::Nothing => {}
+            Got::End => self.reading_ended(token, gone),
+            Got::Failed(errno) => {
+                self.close_channel(token, CloseReason::Error(errno.raw_os_error()));
+            }
+        }
+        None
+    }
+
+    /// A process's turn: reaps it if it has ended.
+    pub(super) fn reap(&mut self, child: ChildKey) {
+        let Some(slot) = self.slots.get_mut(child) else { return };
+        slot.exit_in_turn = false;
+        if slot.life.has_exited() {
+            return;
+        }
+        let exit = match slot.child.reap(false) {
+            Ok(None) => return,
+            Ok(Some(exit)) => exit,
+            // Not to be known, and not to be asked for ever.
+            Err(_) => Exit::missed(None),
+        };
+        let ended = slot.life.exited();
+        match slot.exit_place.take() {
+            Some(place) => self.leave(place),
+            None => self.ticking -= 1,
+        }
+        self.notes.push_back(Note::Exited { child, exit });
+        if ended {
+            self.notes.push_back(Note::Ended { child, exit });
+        }
+    }
+
+    /// Tells the backend what a source waits for now.
+    pub(super) fn update(&mut self, token: Token) {
+        if let Some(source) = self.slots.source(token) {
+            self.backend.set(source.place, source.number(), source.interest());
+        }
+    }
+
+    /// Does what is to be done when the queue is written, if it is.
+    pub(super) fn after_flush(&mut self, token: Token) {
+        let Some(source) = self.slots.source(token) else { return };
+        if source.outbox.is_empty() {
+            match source.after_flush {
+                AfterFlush::Stay => {}
+                AfterFlush::ShutDown if source.reading => {
+                    source.shut_down_writing();
+                }
+                AfterFlush::ShutDown | AfterFlush::Close => {
+                    return self.close_channel(token, CloseReason::Us);
+                }
+            }
+        }
+        self.update(token);
+    }
+
+    /// A write has failed. A socket may still have something to read; then that
+    /// end closes it.
+    pub(super) fn writing_failed(&mut self, token: Token, errno: Errno) {
+        let Some(source) = self.slots.source(token) else { return };
+        let by_peer = matches!(errno, Errno::PIPE | Errno::CONNRESET);
+        if by_peer && source.reading && source.after_flush != AfterFlush::Close {
+            source.unsent += source.outbox.clear();
+            source.writing = false;
+            return self.update(token);
+        }
+        let reason = match by_peer {
+            true => CloseReason::Peer,
+            false => CloseReason::Error(errno.raw_os_error()),
+        };
+        self.close_channel(token, reason);
+    }
+
+    /// Leaves the backend, closes our end, says so. Before anything else could
+    /// get the number.
+    pub(super) fn close_channel(&mut self, token: Token, reason: CloseReason) {
+        let Some(source) = self.slots.source(token) else { return };
+        let unsent = source.unsent + source.outbox.clear();
+        let place = source.place;
+        self.leave(place);
+        let Some(slot) = self.slots.get_mut(token.child) else { return };
+        let Part::Channel(part) = token.part else { return };
+        slot.sources[part as usize].close();
+        let ended = slot.life.channel_closed();
+        let exit = slot.child.exit();
+        self.notes.push_back(Note::Closed { token, reason, unsent });
+        if let (true, Some(exit)) = (ended, exit) {
+            self.notes.push_back(Note::Ended { child: token.child, exit });
+        }
+    }
+
+    fn flush(&mut self, token: Token) {
+        let Some(source) = self.slots.source(token) else { return };
+        if let Err(errno) = source.flush(&mut self.writer) {
+            return self.writing_failed(token, errno);
+        }
+        if source.outbox.take_drained() && source.after_flush == AfterFlush::Stay {
+            self.notes.push_back(Note::Drained(token));
+        }
+        self.after_flush(token);
+    }
+
+    /// The end of file was read. `gone`: and the peer does not read either.
+    fn reading_ended(&mut self, token: Token, gone: bool) {
+        let Some(source) = self.slots.source(token) else { return };
+        source.reading = false;
+        if source.writing && !gone {
+            self.notes.push_back(Note::HalfClosed(token));
+            return self.after_flush(token);
+        }
+        self.close_channel(token, CloseReason::Peer);
+    }
+
+    /// Takes a place from the backend. Who was the last there has it now.
+    fn leave(&mut self, place: usize) {
+        let Some(moved) = self.backend.remove(place) else { return };
+        match moved.part {
+            Part::Channel(_) => {
+                if let Some(source) = self.slots.source(moved) {
+                    source.place = place;
+                }
+            }
+            Part::Process => {
+                if let Some(slot) = self.slots.get_mut(moved.child) {
+                    slot.exit_place = Some(place);
+                }
+            }
+        }
+    }
+}
