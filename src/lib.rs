@@ -1,4 +1,90 @@
-//! Process spawning planned before the fork.
+//! Process spawning for event loops, supervisors, build systems, terminals,
+//! test runners and sandboxes: low-level, synchronous, without a runtime, a
+//! thread or a signal handler.
+//!
+//! *Everything that a new process needs is decided before the fork, written
+//! down as a fixed array of syscalls, and carried out by a child that can do
+//! nothing else; then the caller, and nobody else, drives the pump.*
+//!
+//! # The way through
+//!
+//! A [`Command`] says what is wanted. [`Command::prepare`] checks it and works
+//! out all that can be known before: [`Prepared`], which spawns again and again
+//! without allocation. [`Prepared::open`] opens one spawn's channels; the
+//! [`Plan`] is complete then, and prints itself. [`Opened::spawn`] has the child
+//! carry it out and gives a [`Child`], or the step that failed. A [`Pump`] moves
+//! the bytes of any number of children and tells their [`Event`]s.
+//!
+//! ```
+//! use forkplan::{Channel::*, Command, Event, Pump};
+//!
+//! let mut prepared = Command::new("/bin/sh")
+//!     .args(["-c", "read name <&3; echo hello $name"])
+//!     .fd(1, ReadPipe)
+//!     .fd(3, WritePipe)
+//!     .prepare()?;
+//! let opened = prepared.open()?;
+//! println!("{}", opened.plan()); // numbered syscalls, as the child makes them
+//!
+//! let mut pump = Pump::new();
+//! let sh = pump.add(opened.spawn()?);
+//! pump.write(sh, 3, b"world\n")?;
+//! let mut said = Vec::new();
+//! while !pump.is_empty() {
+//!     pump.poll(None)?; // waits: the one call that blocks
+//!     while let Some(event) = pump.next_event() {
+//!         match event {
+//!             Event::Data { bytes, .. } => said.extend_from_slice(bytes),
+//!             Event::Ended { exit, .. } => assert!(exit.success()),
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//! assert_eq!(said, b"hello world\n");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Child fds
+//!
+//! Any of the child's fds may be connected to any [`Channel`]: a pipe that the
+//! parent reads or writes, a socket pair, a file, the null device, or any fd of
+//! the parent's. One channel may be on several fds; 0, 1 and 2 are like all
+//! others. The [solver](plan::FdMap) finds the cheapest `dup2`s for any map,
+//! permutations included, and is of use alone. What nobody named is closed.
+//!
+//! # What can be relied on
+//!
+//! * **An error means nothing happened.** No process, zombie, fd or pidfd is
+//!   left of a spawn that failed, and the error names the step, what it
+//!   concerned and the errno: `dup2 7 -> 3: Bad file descriptor`.
+//! * **Success means that the program was reached.** A child that is killed on
+//!   its way there is an error, not a program that started.
+//! * **One owner.** Nothing here waits for any child but its own, installs a
+//!   handler, changes a disposition, or starts a thread. Other code that waits
+//!   for all children costs the exit status at worst, never a hang.
+//! * **CLOEXEC from birth.** No fd made here leaks into a program that another
+//!   thread starts. `O_NONBLOCK` is set only on ends that a pump keeps, never
+//!   on the child's side.
+//! * **Only what is asked for blocks**: a spawn until the program is reached,
+//!   [`Child::wait`] and its like, and [`Pump::poll`] as long as its timeout
+//!   says.
+//!
+//! # How it spawns
+//!
+//! On Linux (x86-64, aarch64) a child shares the parent's memory until exec, on
+//! a stack of its own with all signals blocked, and takes its own fd table as
+//! its first step; so the cost does not grow with the parent's memory. Where
+//! that can't be had (other systems, emulators, old kernels, filters) the same
+//! plan is carried out by a fork. One probe chooses; [`Features`] says what was
+//! found, and [`Command::without`] and [`Command::require`] choose otherwise.
+//!
+//! Between fork and exec the child walks the plan and makes the syscalls that
+//! it names. It can't allocate, take a lock or panic: that code lives in rooms
+//! without `std` and `alloc`.
+//!
+//! The threads' usual caveat holds: the calling thread is stopped until the
+//! program is reached, so a program on a hung network file system stops it.
+//! Other threads run on, and no lock is held.
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -21,3 +107,8 @@ pub use crate::pump::{ChannelError, ChildKey, CloseReason, Event, Pump};
 pub use crate::signal::{Signal, UnknownSignal};
 pub use crate::spawn::{Opened, Prepared, SpawnError};
 pub use crate::sys::Features;
+
+/// The README's snippets are run too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

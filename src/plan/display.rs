@@ -60,11 +60,16 @@ impl fmt::Display for Step {
 impl fmt::Display for Plan<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = self.steps.len().max(1).ilog10() as usize + 1;
+        let mut arguments_shown = false;
         for (number, &step) in (1..).zip(self.steps) {
             write!(f, "{number:digits$}  {}", self.show(step))?;
             match step {
                 Step::Dup2 { to: fd, .. } | Step::ClearCloexec { fd } => self.label(f, fd)?,
-                Step::Exec { .. } => self.arguments(f)?,
+                // The same for every candidate.
+                Step::Exec { .. } if !arguments_shown => {
+                    arguments_shown = true;
+                    self.arguments(f)?;
+                }
                 _ => {}
             }
             f.write_char('\n')?;
@@ -78,7 +83,7 @@ impl Plan<'_> {
         match self.labels.binary_search_by_key(&fd, |label| label.fd) {
             Ok(at) => {
                 let words = self.text(self.labels[at].words);
-                write!(f, "  ({})", words.escape_ascii())
+                write!(f, "  ({})", Escaped(words))
             }
             Err(_) => Ok(()),
         }
@@ -97,16 +102,43 @@ impl Plan<'_> {
     }
 }
 
-/// Bytes in quotes; what is not UTF-8 is shown by escapes.
+/// Bytes in quotes.
 struct Quoted<'a>(&'a [u8]);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_char('"')?;
+        write!(f, "\"{}\"", Escaped(self.0))
+    }
+}
+
+/// Bytes on one line, with escapes for what would leave it or end a quote, and
+/// for what is not UTF-8.
+struct Escaped<'a>(&'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
-            write!(f, "{}", chunk.valid().escape_debug())?;
+            for c in chunk.valid().chars() {
+                match c {
+                    '\'' => f.write_char(c)?,
+                    _ => write!(f, "{}", c.escape_debug())?,
+                }
+            }
             write!(f, "{}", chunk.invalid().escape_ascii())?;
         }
-        f.write_char('"')
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::Quoted;
+    use std::string::ToString;
+
+    #[test]
+    fn quoted_bytes_stay_on_their_line_and_in_their_quotes() {
+        let shown = Quoted(b"it's \"\\\" \n \xff \xc3\xa9").to_string();
+        assert_eq!(shown, r#""it's \"\\\" \n \xff \u{e9}""#.replace("\\u{e9}", "\u{e9}"));
     }
 }

@@ -1,0 +1,129 @@
+//! The examples, run as a user runs them.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+/// The built example: `cargo test` builds all of them; if this test alone was
+/// built, it builds the one that it needs.
+fn example(name: &str) -> PathBuf {
+    let mut path = std::env::current_exe().unwrap();
+    path.pop();
+    if path.ends_with("deps") {
+        path.pop();
+    }
+    let path = path.join("examples").join(name);
+    if !path.exists() {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--example", name]);
+        if path.components().any(|part| part.as_os_str() == "release") {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success());
+    }
+    path
+}
+
+fn run(name: &str, args: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(example(name))
+        .args(args)
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A program that does not read its input is none of our business.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn spawn_without_arguments_counts_forty_lines_and_tells_every_event_in_order() {
+    let output = run("spawn", &[], b"");
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output.stdout);
+    assert!(said.contains("I saw 40 lines."), "{said}");
+    assert!(
+        said.contains("execve \"/usr/bin/wc\" [\"wc\"]") || said.contains("[\"wc\"]"),
+        "{said}"
+    );
+    let at = |what: &str| said.find(what).unwrap_or_else(|| panic!("no {what:?} in {said}"));
+    let (made, data, lost) = (at("made: "), at("data: 24 bytes on 1"), at("closed: 1, by Peer"));
+    let (exited, ended) = (at("exited: exit status: 0"), at("ended: exit status: 0"));
+    assert!(made < data && data < lost && lost < ended && exited < ended, "{said}");
+    assert!(made < at("closed: 0, by Us") && at("closed: 2, by Peer") < ended, "{said}");
+}
+
+#[test]
+fn spawn_explains_the_plan_of_a_swap_beside_two_pipes() {
+    let args = ["--explain", "--fd", "1=2", "--fd", "2=1", "--fd", "7=w", "--fd", "9=r"];
+    let output = run("spawn", &[&args[..], &["--", "cat"]].concat(), b"to stderr\n");
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output.stdout);
+    // The child's ends of the pipes have numbers that we can't know; the swap
+    // takes three copies through a number that is free.
+    for line in ["-> 7  (write pipe)", "-> 9  (read pipe)", "dup2 2 -> 1", "fcntl 0 F_SETFD 0"] {
+        assert!(said.contains(line), "no {line:?} in {said}");
+    }
+    assert!(said.contains("dup3 1 -> "), "{said}");
+    assert!(said.contains("closed: 9, by Peer"), "{said}");
+    // cat's 1 is our 2.
+    assert_eq!(text(&output.stderr), "to stderr\n");
+}
+
+#[test]
+fn spawn_talks_through_any_fd() {
+    let script = "cat <&5 >&8";
+    let args = ["--fd", "5=w", "--fd", "8=r", "--fd", "0=null", "--", "sh", "-c", script];
+    let output = run("spawn", &args, b"through 5 and 8");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(text(&output.stdout), "through 5 and 8");
+
+    let args = ["--fd", "6=s", "--fd", "0=null", "--", "sh", "-c", "cat <&6 >&6"];
+    let output = run("spawn", &args, b"both ways through 6");
+    assert_eq!(text(&output.stdout), "both ways through 6", "{output:?}");
+}
+
+#[test]
+fn spawn_passes_on_how_the_program_ended() {
+    assert_eq!(run("spawn", &["--", "sh", "-c", "exit 5"], b"").status.code(), Some(5));
+    let killed = run("spawn", &["--", "sh", "-c", "kill -9 $$"], b"");
+    assert_eq!(killed.status.code(), Some(128 + 9));
+}
+
+#[test]
+fn spawn_names_the_step_that_failed() {
+    let output = run("spawn", &["--fd", "3=99", "--", "true"], b"");
+    assert_eq!(text(&output.stderr), "spawn: dup2 99 -> 3: Bad file descriptor\n");
+    assert_eq!(output.status.code(), Some(127));
+    let output = run("spawn", &["--", "/bin/nope"], b"");
+    let expected = "spawn: execve \"/bin/nope\": No such file or directory\n";
+    assert_eq!(text(&output.stderr), expected);
+}
+
+#[test]
+fn inetd_serves_one_client_on_one_socket() {
+    let output = run("inetd", &[], b"");
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output.stdout);
+    assert!(said.contains("HELLO FROM THE CLIENT\nthat was all\n"), "{said}");
+    assert!(said.contains("ends up as the child's Some(0)"), "{said}");
+}
+
+#[test]
+fn gpg_decrypts_with_the_passphrase_on_3_and_tells_its_status_on_4() {
+    if Command::new("gpg").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: there is no gpg on this machine");
+        return;
+    }
+    let output = run("gpg", &[], b"");
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output.stdout);
+    assert!(said.contains("status: [GNUPG:] DECRYPTION_OKAY"), "{said}");
+    assert!(said.contains("plaintext: Attack at dawn."), "{said}");
+}
