@@ -125,7 +125,7 @@ impl fmt::Display for ChannelError {
     }
 }
 
-impl std::error::Error for ChannelError {}
+impl core::error::Error for ChannelError {}
 
 impl From<ChannelError> for io::Error {
     fn from(error: ChannelError) -> Self {

@@ -13,15 +13,8 @@ pub(crate) fn unshare_fds(_first: c_int) -> Result<(), Errno> {
 }
 
 /// `close_range(first, last, CLOSE_RANGE_CLOEXEC)`.
-#[cfg(linux)]
 pub(crate) fn mark_range(first: c_int, last: Option<c_int>) -> Result<(), Errno> {
     super::fd::mark_range(first, last)
-}
-
-/// Needs a kernel interface that the plan knows to be absent here.
-#[cfg(not(linux))]
-pub(crate) fn mark_range(_first: c_int, _last: Option<c_int>) -> Result<(), Errno> {
-    Err(Errno::NOSYS)
 }
 
 /// Needs a kernel interface that the plan knows to be absent here.

@@ -89,8 +89,13 @@ pub(crate) fn mark_range(first: i32, last: Option<i32>) -> Result<(), Errno> {
     .map(drop)
 }
 
+/// Linux's alone.
+#[cfg(not(linux))]
+pub(crate) fn mark_range(_first: i32, _last: Option<i32>) -> Result<(), Errno> {
+    Err(Errno::NOSYS)
+}
+
 /// Whether `/proc/self/fd` is there.
-#[cfg(linux)]
 pub(crate) fn lists_fds() -> bool {
     open(c"/proc/self/fd", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).is_ok()
 }
@@ -126,7 +131,7 @@ pub(crate) struct PipeWriter {
 
 impl PipeWriter {
     pub(crate) fn new() -> Self {
-        Self { by_flag: cfg!(linux) }
+        Self { by_flag: true }
     }
 
     /// The way without the flag, for tests on a kernel that has it.
@@ -137,7 +142,6 @@ impl PipeWriter {
 
     /// Writes to a pipe; a reader that is gone is `EPIPE` and no signal.
     pub(crate) fn write(&mut self, fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
-        #[cfg(linux)]
         if self.by_flag {
             match write_nosignal(fd, bytes) {
                 // EOPNOTSUPP: a kernel before 6.18. The others: before 4.6, or
@@ -172,6 +176,12 @@ fn write_nosignal(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
         )
     };
     if written < 0 { Err(super::last_errno()) } else { Ok(written as usize) }
+}
+
+/// Linux's alone.
+#[cfg(not(linux))]
+fn write_nosignal(_fd: BorrowedFd<'_>, _bytes: &[u8]) -> Result<usize, Errno> {
+    Err(Errno::NOSYS)
 }
 
 #[cfg(test)]

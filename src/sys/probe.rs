@@ -32,14 +32,15 @@ impl Features {
 }
 
 fn look() -> Features {
-    let mut found = clone_features();
-    #[cfg(linux)]
-    {
-        // No fd has such a number, so nothing is marked.
-        found.set(Features::CLOSE_RANGE, super::fd::mark_range(i32::MAX, None).is_ok());
-        found.set(Features::PROC_FD, cfg!(raw_syscalls) && super::fd::lists_fds());
-    }
-    found.consistent()
+    (clone_features() | fd_features()).consistent()
+}
+
+fn fd_features() -> Features {
+    let mut found = Features::empty();
+    // No fd has such a number, so nothing is marked.
+    found.set(Features::CLOSE_RANGE, super::fd::mark_range(i32::MAX, None).is_ok());
+    found.set(Features::PROC_FD, cfg!(raw_syscalls) && super::fd::lists_fds());
+    found
 }
 
 /// Without raw syscalls libc's fork makes the child: only the pidfd is asked

@@ -152,7 +152,7 @@ pub(crate) fn status_after_reap(pidfd: BorrowedFd<'_>) -> Option<c_int> {
             ids: [u32; 11],
             exit_code: i32,
         }
-        const PIDFD_GET_INFO: u32 = 0xc040_ff0b;
+        const PIDFD_GET_INFO: libc::Ioctl = libc::_IOWR::<PidfdInfo>(0xff, 11);
         const PIDFD_INFO_EXIT: u64 = 1 << 3;
         static_assertions::const_assert_eq!(size_of::<PidfdInfo>(), 64);
 
@@ -160,8 +160,7 @@ pub(crate) fn status_after_reap(pidfd: BorrowedFd<'_>) -> Option<c_int> {
             PidfdInfo { mask: PIDFD_INFO_EXIT, cgroup_id: 0, ids: [0; 11], exit_code: 0 };
         // SAFETY: the kernel reads and writes the 64 bytes that the request
         // number names.
-        let asked =
-            check(unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO as _, &raw mut info) });
+        let asked = check(unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) });
         (asked.is_ok() && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code)
     }
     #[cfg(not(linux))]
