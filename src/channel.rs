@@ -54,7 +54,7 @@ pub enum Channel<'fd> {
     File(OpenFile),
     /// An fd of the parent's, which stays open there with its flags unchanged.
     /// The child's copy shares its offset and its `O_NONBLOCK`.
-    Passthrough(Source<'fd>),
+    Passthrough(PassedFd<'fd>),
 }
 
 impl<'fd> Channel<'fd> {
@@ -114,7 +114,7 @@ impl fmt::Display for Channel<'_> {
 /// An fd of the parent's: borrowed for as long as the command lives, or its
 /// own.
 #[derive(Clone, Debug)]
-pub struct Source<'fd>(Held<'fd>);
+pub struct PassedFd<'fd>(Held<'fd>);
 
 #[derive(Clone, Debug)]
 enum Held<'fd> {
@@ -123,14 +123,14 @@ enum Held<'fd> {
     Owned(Arc<OwnedFd>),
 }
 
-impl Source<'_> {
+impl PassedFd<'_> {
     pub(crate) fn number(&self) -> i32 {
         use std::os::fd::AsRawFd;
         self.as_fd().as_raw_fd()
     }
 }
 
-impl AsFd for Source<'_> {
+impl AsFd for PassedFd<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.0 {
             Held::Borrowed(fd) => *fd,
@@ -141,7 +141,7 @@ impl AsFd for Source<'_> {
 
 impl<'fd> From<BorrowedFd<'fd>> for Channel<'fd> {
     fn from(fd: BorrowedFd<'fd>) -> Self {
-        Self::Passthrough(Source(Held::Borrowed(fd)))
+        Self::Passthrough(PassedFd(Held::Borrowed(fd)))
     }
 }
 
@@ -149,7 +149,7 @@ impl<'fd> From<BorrowedFd<'fd>> for Channel<'fd> {
 /// dropped.
 impl From<OwnedFd> for Channel<'_> {
     fn from(fd: OwnedFd) -> Self {
-        Self::Passthrough(Source(Held::Owned(Arc::new(fd))))
+        Self::Passthrough(PassedFd(Held::Owned(Arc::new(fd))))
     }
 }
 

@@ -86,6 +86,7 @@
 //! program is reached, so a program on a hung network file system stops it.
 //! Other threads run on, and no lock is held.
 #![no_std]
+#![warn(clippy::std_instead_of_core)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod channel;
@@ -99,7 +100,7 @@ mod signal;
 mod spawn;
 mod sys;
 
-pub use crate::channel::{Channel, Name, Open, OpenFile, Source};
+pub use crate::channel::{Channel, Name, Open, OpenFile, PassedFd};
 pub use crate::child::{Child, Exit, OnDrop, SignalError, Usage};
 pub use crate::command::{Command, PlanError};
 pub use crate::plan::Plan;

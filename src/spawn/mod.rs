@@ -15,7 +15,7 @@ use std::vec::Vec;
 
 use rustix::fs::OFlags;
 
-use crate::channel::{ChannelInfo, Source};
+use crate::channel::{ChannelInfo, PassedFd};
 use crate::child::{Child, OnDrop};
 use crate::command::{Command, PlanError};
 use crate::plan::{Cell, Label, Mapping, Step};
@@ -120,7 +120,7 @@ enum Opener<'fd> {
     SocketPair,
     File { path: CString, flags: OFlags },
     Shared(Arc<OwnedFd>),
-    Passthrough(Source<'fd>),
+    Passthrough(PassedFd<'fd>),
 }
 
 impl Opener<'_> {
