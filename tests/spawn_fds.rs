@@ -4,11 +4,11 @@
 
 mod support;
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use forkplan::Channel::{Null, ReadPipe, SocketPair, WritePipe};

@@ -38,7 +38,7 @@ impl Rule {
 
     /// Only calls whose argument (from 0) has this value.
     pub(crate) fn with(mut self, argument: u32, value: i32) -> Self {
-        let value = value.cast_unsigned();
+        let value = value as u32;
         self.conditions.push(Condition::Is { argument, value });
         self
     }

@@ -1,7 +1,8 @@
 //! Tests that change what belongs to the whole process (its fd numbers, limits,
 //! signals, children) run in a process of their own: the test binary again.
 
-use std::panic::{self, AssertUnwindSafe};
+use core::panic::AssertUnwindSafe;
+use std::panic;
 use std::process::{Command, Stdio};
 use std::{env, fs, io};
 
