@@ -25,6 +25,12 @@ impl Opened<'_, '_> {
     pub(super) fn launch(mut self) -> Result<Child, SpawnError> {
         let prepared = &*self.prepared;
         let report = Report::begin(prepared.scratch.region.report());
+        // A child that shares our fds and does not begin with this would move
+        // them.
+        debug_assert_eq!(
+            prepared.features.contains(Features::SHARED_FILES),
+            matches!(prepared.scratch.steps.first(), Some(Step::Unshare { .. })),
+        );
         let job = Job {
             steps: &prepared.scratch.steps,
             text: prepared.strings.text(),

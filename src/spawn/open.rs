@@ -3,7 +3,7 @@
 extern crate std;
 
 use std::format;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use super::{Opener, Prepared, Scratch, SpawnError};
 use crate::channel::Open;
@@ -39,6 +39,7 @@ impl<'fd> Prepared<'fd> {
         let ends = Ends::new(self.infos.clone());
         // From here on dropping it closes whatever was opened.
         let mut opened = Opened { prepared: self, ends, notice: None };
+        opened.check_sources()?;
         opened.open_channels()?;
         if !opened.prepared.features.contains(Features::SHARED_MEMORY) {
             opened.notice = Some(fd::pipe().map_err(failed("pipe2"))?);
@@ -81,6 +82,21 @@ impl Opened<'_, '_> {
     /// is the error, since the plan is not to be changed.
     pub fn spawn(self) -> Result<Child, SpawnError> {
         self.launch()
+    }
+
+    /// All fds that are passed on are open. Asked before anything is made: an
+    /// end of ours, the notice or the pidfd would take the number of one that is
+    /// closed, and the child would get that in its place.
+    fn check_sources(&self) -> Result<(), SpawnError> {
+        for opener in &self.prepared.openers {
+            if let Opener::Passthrough(source) = opener {
+                fd::check_open(source.as_fd()).map_err(|errno| {
+                    let subject = format!("fcntl {} F_GETFD", source.number());
+                    SpawnError::in_parent(subject, errno.raw_os_error())
+                })?;
+            }
+        }
+        Ok(())
     }
 
     fn open_channels(&mut self) -> Result<(), SpawnError> {

@@ -71,7 +71,12 @@ impl<'fd> Command<'fd> {
 
     /// What the kernel has and the user does not exclude.
     fn features(&self) -> Result<Features, PlanError> {
-        let features = (Features::of_this_kernel() - self.without).consistent();
+        let mut features = (Features::of_this_kernel() - self.without).consistent();
+        if self.inherit_unnamed_fds {
+            // The step that ends the sharing leaves fds behind, so there is none
+            // here, and the moves would be the parent's.
+            features -= Features::SHARED_FILES;
+        }
         let missing = self.require - features;
         if !missing.is_empty() {
             return Err(PlanError::MissingFeature { features: missing });

@@ -51,6 +51,12 @@ pub(crate) fn open(path: &CStr, flags: OFlags, mode: Mode) -> Result<OwnedFd, Er
     }
 }
 
+/// `EBADF` if the fd is closed: the standard ones may be, whatever their type
+/// says.
+pub(crate) fn check_open(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::io::fcntl_getfd(fd).map(drop)
+}
+
 /// An fd of no use but to hold its number, which is `lowest` or above.
 pub(crate) fn reserve(lowest: i32) -> Result<OwnedFd, Errno> {
     let (any, _) = pipe()?;

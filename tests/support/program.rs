@@ -1,0 +1,100 @@
+//! A program that stands still, to be looked at from outside.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::thread;
+
+use core::time::Duration;
+
+/// An executable that only waits for a signal.
+///
+/// It has no dynamic loader and no runtime, so from the moment that exec was
+/// reached it opens, closes and changes nothing: what `/proc` says of it is what
+/// the spawn has made.
+pub(crate) fn pause() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("forkplan-pause");
+        let image = image();
+        if fs::read(&path).ok().as_ref() != Some(&image) {
+            // Under its name it is complete from the start, whoever else is
+            // writing one.
+            let unfinished = path.with_extension(std::process::id().to_string());
+            fs::write(&unfinished, image).unwrap();
+            fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o755)).unwrap();
+            fs::rename(&unfinished, &path).unwrap();
+        }
+        wait_until_it_runs(&path);
+        path
+    })
+}
+
+/// A child that some other test forked meanwhile may hold the file open for
+/// writing until its exec. Once the program has run, nobody does any more.
+fn wait_until_it_runs(path: &Path) {
+    loop {
+        match Command::new(path).spawn() {
+            Ok(mut child) => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                return;
+            }
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => panic!("{}: {error}", path.display()),
+        }
+    }
+}
+
+/// `loop { pause() }`
+#[cfg(target_arch = "x86_64")]
+const CODE: &[u8] = &[0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7];
+#[cfg(target_arch = "x86_64")]
+const MACHINE: u16 = 62;
+
+/// `loop { ppoll(NULL, 0, NULL, NULL) }`
+#[cfg(target_arch = "aarch64")]
+const CODE: &[u8] = &[
+    0x00, 0x00, 0x80, 0xd2, // mov x0, 0
+    0x01, 0x00, 0x80, 0xd2, // mov x1, 0
+    0x02, 0x00, 0x80, 0xd2, // mov x2, 0
+    0x03, 0x00, 0x80, 0xd2, // mov x3, 0
+    0x28, 0x09, 0x80, 0xd2, // mov x8, 73
+    0x01, 0x00, 0x00, 0xd4, // svc 0
+    0xfa, 0xff, 0xff, 0x17, // b -24
+];
+#[cfg(target_arch = "aarch64")]
+const MACHINE: u16 = 183;
+
+/// A static ELF executable: header, one program header, the code.
+fn image() -> Vec<u8> {
+    const BASE: u64 = 0x40_0000;
+    const HEADERS: u64 = 64 + 56;
+    let size = HEADERS + CODE.len() as u64;
+    let mut image = Vec::new();
+    let u16s = |image: &mut Vec<u8>, values: &[u16]| {
+        values.iter().for_each(|value| image.extend(value.to_le_bytes()));
+    };
+    let u64s = |image: &mut Vec<u8>, values: &[u64]| {
+        values.iter().for_each(|value| image.extend(value.to_le_bytes()));
+    };
+    // 64 bits, little endian, version 1.
+    image.extend(*b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+    // An executable for this machine, version 1.
+    u16s(&mut image, &[2, MACHINE, 1, 0]);
+    // Entry, program headers, no section headers.
+    u64s(&mut image, &[BASE + HEADERS, 64, 0]);
+    // Flags; sizes of this header and of a program header; one of those.
+    u16s(&mut image, &[0, 0, 64, 56, 1, 0, 0, 0]);
+    // To be loaded, readable and executable.
+    u16s(&mut image, &[1, 0, 5, 0]);
+    // Offset, addresses, sizes, alignment.
+    u64s(&mut image, &[0, BASE, BASE, size, size, 0x1_0000]);
+    image.extend(CODE);
+    image
+}

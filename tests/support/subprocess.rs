@@ -1,0 +1,61 @@
+//! Tests that change what belongs to the whole process (its fd numbers, limits,
+//! signals, children) run in a process of their own: the test binary again.
+
+use core::panic::AssertUnwindSafe;
+use std::panic;
+use std::process::{Command, Stdio};
+use std::{env, fs, io};
+
+use std::io::Write;
+
+/// Says which test the process was started for.
+const KEY: &str = "FORKPLAN_TEST_SUBPROCESS";
+/// The body ran and returned. Not 0, which a test binary that found no such
+/// test exits with too.
+const DONE: i32 = 42;
+
+/// This test binary, run again for the test `name` alone.
+pub(crate) fn self_as(name: &str) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(KEY, name);
+    command
+}
+
+/// Runs `body` in a process of its own, with no other test beside it. `name` is
+/// the calling test's.
+///
+/// There, 0 is `/dev/null`, 1 and 2 are pipes, and the lowest free fd is 3 or a
+/// little above it. `body` may do with them what it likes.
+pub(crate) fn in_subprocess(name: &str, body: impl FnOnce()) {
+    if env::var_os(KEY).is_some_and(|for_whom| for_whom == name) {
+        run_and_exit(body);
+    }
+    let output = self_as(name).stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(DONE), "{name}: {}\n{text}", output.status);
+    // What a test skips, it says.
+    io::stderr().write_all(&output.stderr).unwrap();
+}
+
+fn run_and_exit(body: impl FnOnce()) -> ! {
+    // Failures must be told even when the body has closed 2, or put something
+    // else there. The number is above all that tests use.
+    let log = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 900).unwrap();
+    let log = fs::File::from(log);
+    panic::set_hook(Box::new(move |info| {
+        let _ = writeln!(&log, "{info}");
+    }));
+    let result = panic::catch_unwind(AssertUnwindSafe(body));
+    let code = if result.is_ok() { DONE } else { 1 };
+    // SAFETY: ends the process at once: the harness would print to a stdout
+    // that may be anything by now.
+    unsafe { libc::_exit(code) }
+}
+
+/// Whether this process has no child: none that runs, and no zombie.
+pub(crate) fn no_child_is_left() -> bool {
+    let mut status = 0;
+    // SAFETY: writes the status. Called where a child is a failure of the test.
+    let result = unsafe { libc::waitpid(-1, &mut status, libc::__WALL | libc::WNOHANG) };
+    result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::ECHILD)
+}
