@@ -4,7 +4,7 @@ extern crate std;
 
 use core::time::Duration;
 use std::format;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::string::{String, ToString};
 use std::thread;
 
@@ -14,8 +14,12 @@ use crate::child::Child;
 use crate::plan::Step;
 use crate::postfork::{self, Job, Progress, Report};
 use crate::sys::clone::{Cloned, clone};
+use crate::sys::poll::{Interest, PollFd, poll};
 use crate::sys::signals::Blocked;
-use crate::sys::{Errno, Features, fd, process, signals};
+use crate::sys::{Errno, Features, process, signals};
+
+/// Between two looks at a child whose pipe is not closed.
+const LOOK_PAST_NOTICE: Duration = Duration::from_millis(50);
 
 /// Between two looks at a child that has not said how it went. Only an emulator
 /// that forks where it was told to share memory ever comes to it twice.
@@ -25,12 +29,11 @@ impl Opened<'_, '_> {
     pub(super) fn launch(mut self) -> Result<Child, SpawnError> {
         let prepared = &*self.prepared;
         let report = Report::begin(prepared.scratch.region.report());
-        // A child that shares our fds and does not begin with this would move
-        // them.
-        debug_assert_eq!(
-            prepared.features.contains(Features::SHARED_FILES),
-            matches!(prepared.scratch.steps.first(), Some(Step::Unshare { .. })),
-        );
+        // The plan alone says whether fds are shared: a child that shares ours
+        // and does not begin with this step would move them.
+        let begins = prepared.scratch.steps.first();
+        let mut features = prepared.features;
+        features.set(Features::SHARED_FILES, matches!(begins, Some(Step::Unshare { .. })));
         let job = Job {
             steps: &prepared.scratch.steps,
             text: prepared.strings.text(),
@@ -47,13 +50,8 @@ impl Opened<'_, '_> {
         // that of `self.prepared`, which we hold mutably, and the walk uses
         // less of it than there is.
         let cloned = unsafe {
-            clone(
-                prepared.features,
-                signals::SIGCHLD,
-                &prepared.scratch.region,
-                postfork::enter,
-                argument,
-            )
+            let region = &prepared.scratch.region;
+            clone(features, signals::SIGCHLD, region, postfork::enter, argument)
         };
         drop(blocked);
         let cloned = cloned.map_err(|errno| {
@@ -61,8 +59,7 @@ impl Opened<'_, '_> {
         })?;
         if let Some((reader, writer)) = self.notice.take() {
             drop(writer);
-            // Nothing is ever written: exec or the child's end closes the pipe.
-            while fd::read(reader.as_fd(), &mut [0]) == Err(Errno::INTR) {}
+            wait_for_notice(&reader, &cloned, report, &prepared.scratch.steps);
         }
         match failure(&cloned, report, &prepared.scratch.steps) {
             None => {
@@ -73,6 +70,28 @@ impl Opened<'_, '_> {
                 // Reaps; `ECHILD` says that somebody else has.
                 let _ = process::wait(cloned.pid, pidfd(&cloned), true);
                 Err(self.prepared.child_error(index, cause))
+            }
+        }
+    }
+}
+
+/// Waits until the pipe is closed, by exec or the child's end. Nothing is ever
+/// written to it.
+///
+/// A process that another thread has forked at the same time has a copy of the
+/// write end, and would make us wait for its own exec or end, however long that
+/// takes. So now and then the child itself is looked at.
+fn wait_for_notice(reader: &OwnedFd, cloned: &Cloned, report: Report<'_>, steps: &[Step]) {
+    let mut polled = [PollFd::new(reader.as_raw_fd(), Interest::READ)];
+    while !matches!(poll(&mut polled, Some(LOOK_PAST_NOTICE)), Ok(1..)) {
+        match report.read() {
+            Progress::Failed(..) => return,
+            Progress::At(index) => {
+                let at_exec = matches!(steps.get(index as usize), Some(Step::Exec { .. }));
+                let reached = at_exec && process::reached_exec(cloned.pid) == Some(true);
+                if reached || process::has_ended(cloned.pid, pidfd(cloned)) != Ok(false) {
+                    return;
+                }
             }
         }
     }

@@ -4,11 +4,12 @@ extern crate std;
 
 use std::format;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::string::ToString;
 
 use super::{Opener, Prepared, Scratch, SpawnError};
 use crate::channel::Open;
 use crate::child::{Child, Ends};
-use crate::plan::{Closing, Mapping, Plan, Problem, Strings, Unsolvable, lay_out};
+use crate::plan::{Closing, Mapping, Plan, Problem, Step, Strings, Unsolvable, lay_out};
 use crate::sys::{Errno, Features, fd};
 
 /// A spawn about to happen: its channels are open, its plan is complete.
@@ -86,15 +87,20 @@ impl Opened<'_, '_> {
 
     /// All fds that are passed on are open. Asked before anything is made: an
     /// end of ours, the notice or the pidfd would take the number of one that is
-    /// closed, and the child would get that in its place.
+    /// closed, and the child would get that in its place. The error is in the
+    /// words of the step that can't be taken.
     fn check_sources(&self) -> Result<(), SpawnError> {
-        for opener in &self.prepared.openers {
-            if let Opener::Passthrough(source) = opener {
-                fd::check_open(source.as_fd()).map_err(|errno| {
-                    let subject = format!("fcntl {} F_GETFD", source.number());
-                    SpawnError::in_parent(subject, errno.raw_os_error())
-                })?;
-            }
+        for entry in &self.prepared.entries {
+            let Opener::Passthrough(source) = &self.prepared.openers[entry.channel] else {
+                continue;
+            };
+            fd::check_open(source.as_fd()).map_err(|errno| {
+                let step = match source.number() {
+                    from if from == entry.fd => Step::ClearCloexec { fd: from },
+                    from => Step::Dup2 { from, to: entry.fd },
+                };
+                SpawnError::in_parent(step.to_string(), errno.raw_os_error())
+            })?;
         }
         Ok(())
     }
