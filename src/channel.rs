@@ -112,7 +112,18 @@ impl fmt::Display for Channel<'_> {
 }
 
 /// An fd of the parent's: borrowed for as long as the command lives, or its
-/// own.
+/// own. Made by converting an fd into a [`Channel`].
+///
+/// ```
+/// use forkplan::{Channel, Command};
+///
+/// let log = std::fs::File::open("/dev/null")?;
+/// let lent = Channel::borrowed(&log);
+/// let given = Channel::from(std::fs::File::open("/dev/null")?);
+/// assert!(matches!((&lent, &given), (Channel::Passthrough(_), Channel::Passthrough(_))));
+/// Command::new("true").fd(7, lent).fd(8, given).spawn()?.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct PassedFd<'fd>(Held<'fd>);
 
@@ -190,7 +201,22 @@ macro_rules! channel_from_stdio {
 
 channel_from_stdio!(std::io::Stdin => stdin, std::io::Stdout => stdout, std::io::Stderr => stderr);
 
-/// How a file is opened. Files that are made get mode 0666 less the umask.
+/// How a file is opened.
+///
+/// ```
+/// use forkplan::{Channel, Command, Open};
+///
+/// let dir = tempfile::tempdir()?;
+/// let log = dir.path().join("log");
+/// for line in ["one", "two"] {
+///     let mut echo = Command::new("echo");
+///     echo.arg(line).fd(1, Channel::file(&log, Open::Append)).spawn()?.wait()?;
+/// }
+/// assert_eq!(std::fs::read_to_string(&log)?, "one\ntwo\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Files that are made get mode 0666 less the umask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Open {
@@ -221,6 +247,13 @@ impl Open {
 }
 
 /// A path and how it is opened: made by [`Channel::file`].
+///
+/// ```
+/// use forkplan::{Channel, Open};
+///
+/// let channel = Channel::file("/etc/hosts", Open::Read);
+/// assert!(matches!(channel, Channel::File(_)));
+/// ```
 #[derive(Clone, Debug)]
 pub struct OpenFile {
     path: PathBuf,

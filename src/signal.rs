@@ -19,6 +19,12 @@ use crate::sys::signals::NAMES;
 pub struct Signal(i32);
 
 /// No signal has this name on this platform.
+///
+/// ```
+/// use forkplan::{Signal, UnknownSignal};
+///
+/// assert_eq!("SIGNOSUCH".parse::<Signal>(), Err(UnknownSignal));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownSignal;
 

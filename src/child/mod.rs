@@ -59,6 +59,14 @@ pub struct Child {
 }
 
 /// What happens to a child whose handle is dropped while it runs.
+///
+/// ```
+/// use forkplan::{Command, OnDrop};
+///
+/// let child = Command::new("sleep").arg("1000").on_drop(OnDrop::Kill).spawn()?;
+/// drop(child); // killed and reaped
+/// # Ok::<(), forkplan::SpawnError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum OnDrop {
@@ -71,6 +79,15 @@ pub enum OnDrop {
 }
 
 /// A signal that was not sent.
+///
+/// ```
+/// use forkplan::{Command, Signal, SignalError};
+///
+/// let mut child = Command::new("true").spawn()?;
+/// child.wait()?;
+/// assert_eq!(child.signal(Signal::TERM), Err(SignalError::AlreadyExited));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SignalError {

@@ -5,6 +5,19 @@ use core::fmt::{self, Write};
 use super::{Plan, Step, Strings, Text};
 
 /// A step in words: what an error and a printed plan say of it.
+///
+/// ```
+/// use forkplan::{Command, plan::Step};
+///
+/// let mut prepared = Command::new("/bin/true").current_dir("/tmp").prepare()?;
+/// let opened = prepared.open()?;
+/// let plan = opened.plan();
+/// let chdir = plan.steps().iter().find(|step| matches!(step, Step::Chdir { .. })).unwrap();
+/// assert_eq!(plan.show(*chdir).to_string(), "chdir \"/tmp\"");
+/// // Without its plan a step does not know its strings.
+/// assert_eq!(chdir.to_string(), "chdir");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct StepDisplay<'a> {
     pub(super) step: Step,

@@ -47,6 +47,16 @@ pub struct FdMap<const N: usize> {
 }
 
 /// What is wrong with an fd map.
+///
+/// ```
+/// use forkplan::plan::{FdMap, FdMapError};
+///
+/// let mut map = FdMap::<8>::new();
+/// assert_eq!(map.map(-1, 5).unwrap_err(), FdMapError::NegativeTarget(-1));
+/// map.map(1, 5)?;
+/// assert_eq!(map.map(1, 6).unwrap_err().to_string(), "child fd 1 is mapped twice");
+/// # Ok::<(), FdMapError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FdMapError {
@@ -152,6 +162,11 @@ impl<const N: usize> FdMap<N> {
         self
     }
 
+    /// The entries so far, by target.
+    pub fn entries(&self) -> &[Mapping] {
+        &self.map[..self.map_len]
+    }
+
     /// Works out the steps. The map stays as it is and may be solved again.
     pub fn solve(&mut self) -> Result<FdPlan<'_>, FdMapError> {
         let problem = Problem {
@@ -199,6 +214,18 @@ fn push(fds: &mut [i32], len: &mut usize, fd: i32) -> Result<(), FdMapError> {
 /// The steps that bring an fd map about, in their order: first
 /// [`closing`](Self::closing), then [`moves`](Self::moves). Steps that use the
 /// fds under their old numbers may stand between the two.
+///
+/// ```
+/// use forkplan::plan::FdMap;
+///
+/// let mut map = FdMap::<4>::new();
+/// map.map(3, 7)?.keep(3)?;
+/// let plan = map.solve()?;
+/// assert_eq!(plan.place(7), Some(3));
+/// // 3 was needed by somebody and had to make way.
+/// assert_eq!(plan.place(3), Some(0));
+/// # Ok::<(), forkplan::plan::FdMapError>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct FdPlan<'a> {
     problem: Problem<'a>,

@@ -20,6 +20,15 @@
 use super::step::Step;
 
 /// One entry of an fd map: child fd `target` is a copy of parent's fd `source`.
+///
+/// ```
+/// use forkplan::plan::{FdMap, Mapping};
+///
+/// let mut map = FdMap::<2>::new();
+/// map.map(1, 5)?.map(0, 5)?;
+/// assert_eq!(map.entries()[0], Mapping { target: 0, source: 5 });
+/// # Ok::<(), forkplan::plan::FdMapError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// The number in the child.
@@ -29,6 +38,20 @@ pub struct Mapping {
 }
 
 /// How the child rids itself of the fds that nobody named.
+///
+/// ```
+/// use forkplan::plan::{Closing, FdMap};
+///
+/// let mut map = FdMap::<2>::new();
+/// map.map(0, 5)?.closing(Closing::Unshare);
+/// assert_eq!(
+///     map.solve()?.to_string(),
+///     "1  close_range 6 -> ~0 UNSHARE\n\
+///      2  close_range 1 -> 5 CLOEXEC\n\
+///      3  dup2 5 -> 0\n"
+/// );
+/// # Ok::<(), forkplan::plan::FdMapError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Closing {

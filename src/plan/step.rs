@@ -6,7 +6,18 @@ use static_assertions::{assert_impl_all, assert_not_impl_any, const_assert};
 ///
 /// The text is one block of NUL-terminated strings. An offset in place of a
 /// pointer keeps a step plain data, which may be copied with its text to
-/// another address.
+/// another address. [`Plan::text`](super::Plan::text) reads it:
+///
+/// ```
+/// use forkplan::{Command, plan::Step};
+///
+/// let mut prepared = Command::new("/bin/true").prepare()?;
+/// let opened = prepared.open()?;
+/// let plan = opened.plan();
+/// let Some(&Step::Exec { path }) = plan.steps().last() else { panic!("{plan}") };
+/// assert_eq!(plan.text(path), b"/bin/true");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Text(pub(crate) u32);
 

@@ -9,6 +9,26 @@ use crate::child::Exit;
 
 /// A child in a pump: its place and which of the children that were there.
 /// Never names another child, even when that one has the same place.
+///
+/// ```
+/// use std::collections::HashMap;
+/// use forkplan::{ChildKey, Command, Event, Pump};
+///
+/// let mut pump = Pump::new();
+/// let mut names: HashMap<ChildKey, &str> = HashMap::new();
+/// for name in ["true", "false"] {
+///     names.insert(pump.add(Command::new(name).spawn()?), name);
+/// }
+/// while !pump.is_empty() {
+///     pump.poll(None)?;
+///     while let Some(event) = pump.next_event() {
+///         if let Event::Ended { child, exit } = event {
+///             assert_eq!(exit.success(), names[&child] == "true");
+///         }
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChildKey {
     pub(super) index: u32,
@@ -22,6 +42,33 @@ pub struct ChildKey {
 /// process is reaped, whatever is still open: a grandchild that holds a channel
 /// delays `Ended` alone. No order is promised between channels, nor between
 /// `Exited` and the channels' events.
+///
+/// ```
+/// use forkplan::{Channel::*, Command, Event, Pump};
+///
+/// let mut pump = Pump::new();
+/// pump.add(Command::new("echo").arg("hi").channel("said", ReadPipe, [1]).spawn()?);
+/// let mut told = Vec::new();
+/// while !pump.is_empty() {
+///     pump.poll(None)?;
+///     while let Some(event) = pump.next_event() {
+///         told.push(match event {
+///             Event::Made { .. } => "made".to_string(),
+///             Event::Data { channel, bytes, .. } => format!("{channel}: {}", bytes.len()),
+///             Event::Closed { channel, .. } => format!("{channel} closed"),
+///             Event::Exited { exit, .. } => exit.to_string(),
+///             Event::Ended { .. } => "ended".to_string(),
+///             _ => unreachable!("neither sockets nor queues here"),
+///         });
+///     }
+/// }
+/// assert_eq!(told[0], "made");
+/// assert_eq!(told[4], "ended");
+/// // When the exit comes among these two, nobody can say.
+/// told.retain(|event| event.starts_with("said"));
+/// assert_eq!(told, ["said: 3", "said closed"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -85,6 +132,24 @@ pub enum Event<'a> {
 }
 
 /// Who closed a channel.
+///
+/// ```
+/// use forkplan::{CloseReason, Command, Event, Pump};
+///
+/// let mut pump = Pump::new();
+/// let cat = pump.add(Command::new("cat").spawn()?);
+/// pump.close(cat, 0)?;
+/// while !pump.is_empty() {
+///     pump.poll(None)?;
+///     while let Some(event) = pump.next_event() {
+///         if let Event::Closed { channel, reason, .. } = event {
+///             let by_us = channel == 0.into();
+///             assert_eq!(reason, if by_us { CloseReason::Us } else { CloseReason::Peer });
+///         }
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {
@@ -98,6 +163,18 @@ pub enum CloseReason {
 }
 
 /// Why the pump did not do what it was asked.
+///
+/// ```
+/// use forkplan::{ChannelError, Command, Pump};
+///
+/// let mut pump = Pump::new();
+/// let cat = pump.add(Command::new("cat").spawn()?);
+/// assert_eq!(pump.write(cat, 7, b"x"), Err(ChannelError::NoChannel));
+/// assert_eq!(pump.write(cat, 1, b"x"), Err(ChannelError::NotWritable));
+/// pump.close(cat, 0)?;
+/// assert_eq!(pump.write(cat, 0, b"x"), Err(ChannelError::Closed));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ChannelError {
