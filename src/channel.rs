@@ -150,32 +150,65 @@ impl AsFd for PassedFd<'_> {
     }
 }
 
-impl<'fd> From<BorrowedFd<'fd>> for Channel<'fd> {
+impl<'fd> PassedFd<'fd> {
+    /// An fd that outlives the command.
+    pub fn borrowed(fd: &'fd impl AsFd) -> Self {
+        fd.as_fd().into()
+    }
+}
+
+impl<'fd> From<BorrowedFd<'fd>> for PassedFd<'fd> {
     fn from(fd: BorrowedFd<'fd>) -> Self {
-        Self::Passthrough(PassedFd(Held::Borrowed(fd)))
+        Self(Held::Borrowed(fd))
     }
 }
 
 /// Closed in the parent when the command and all that was prepared from it are
 /// dropped.
-impl From<OwnedFd> for Channel<'_> {
+impl From<OwnedFd> for PassedFd<'_> {
     fn from(fd: OwnedFd) -> Self {
-        Self::Passthrough(PassedFd(Held::Owned(Arc::new(fd))))
+        Self(Held::Owned(Arc::new(fd)))
     }
 }
 
-macro_rules! channel_from_owner {
+impl<'fd> From<PassedFd<'fd>> for Channel<'fd> {
+    fn from(fd: PassedFd<'fd>) -> Self {
+        Self::Passthrough(fd)
+    }
+}
+
+impl<'fd> From<BorrowedFd<'fd>> for Channel<'fd> {
+    fn from(fd: BorrowedFd<'fd>) -> Self {
+        PassedFd::from(fd).into()
+    }
+}
+
+/// As for [`PassedFd`].
+impl From<OwnedFd> for Channel<'_> {
+    fn from(fd: OwnedFd) -> Self {
+        PassedFd::from(fd).into()
+    }
+}
+
+macro_rules! from_owner {
     ($($owner:ty),*) => {$(
+        /// As for `OwnedFd`.
+        impl From<$owner> for PassedFd<'_> {
+            fn from(owner: $owner) -> Self {
+                OwnedFd::from(owner).into()
+            }
+        }
+
         /// As for `OwnedFd`.
         impl From<$owner> for Channel<'_> {
             fn from(owner: $owner) -> Self {
-                OwnedFd::from(owner).into()
+                PassedFd::from(owner).into()
             }
         }
     )*};
 }
 
-channel_from_owner!(
+from_owner!(
     File,
     std::net::TcpStream,
     std::net::TcpListener,
@@ -188,18 +221,25 @@ channel_from_owner!(
     std::process::ChildStderr
 );
 
-macro_rules! channel_from_stdio {
+macro_rules! from_stdio {
     ($($handle:ty => $number:ident),*) => {$(
         /// The parent's own; nothing is closed.
-        impl From<$handle> for Channel<'_> {
+        impl From<$handle> for PassedFd<'_> {
             fn from(_: $handle) -> Self {
                 rustix::stdio::$number().into()
+            }
+        }
+
+        /// The parent's own; nothing is closed.
+        impl From<$handle> for Channel<'_> {
+            fn from(handle: $handle) -> Self {
+                PassedFd::from(handle).into()
             }
         }
     )*};
 }
 
-channel_from_stdio!(std::io::Stdin => stdin, std::io::Stdout => stdout, std::io::Stderr => stderr);
+from_stdio!(std::io::Stdin => stdin, std::io::Stdout => stdout, std::io::Stderr => stderr);
 
 /// How a file is opened.
 ///

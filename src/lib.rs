@@ -102,7 +102,10 @@ mod sys;
 
 pub use crate::channel::{Channel, Name, Open, OpenFile, PassedFd};
 pub use crate::child::{Child, Exit, OnDrop, SignalError, Usage};
-pub use crate::command::{Command, PlanError};
+pub use crate::command::{
+    Capabilities, Command, FilterInstruction, IdRange, IoPriority, Namespaces, PlanError, Resource,
+    Scheduler, UNLIMITED,
+};
 pub use crate::plan::Plan;
 pub use crate::pump::{ChannelError, ChildKey, CloseReason, Event, Pump};
 pub use crate::signal::{Signal, UnknownSignal};

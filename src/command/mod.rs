@@ -14,8 +14,15 @@ use crate::signal::Signal;
 use crate::sys::Features;
 
 mod error;
+mod kinds;
+mod setup;
 
 pub use self::error::PlanError;
+pub use self::kinds::{
+    Capabilities, FilterInstruction, IdRange, IoPriority, Namespaces, Resource, Scheduler,
+    UNLIMITED,
+};
+pub(crate) use self::setup::{Directory, Groups, Hook, Setup};
 
 /// A program to run and all that its process shall be.
 ///
@@ -89,6 +96,7 @@ pub struct Command<'fd> {
     pub(crate) without: Features,
     pub(crate) require: Features,
     pub(crate) on_drop: OnDrop,
+    pub(crate) setup: Setup<'fd>,
 }
 
 /// A channel on its child fds.
@@ -123,6 +131,7 @@ impl<'fd> Command<'fd> {
             without: Features::empty(),
             require: Features::empty(),
             on_drop: OnDrop::Detach,
+            setup: Setup::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use super::{Plan, Step, Strings, Text};
+use super::{Bytes, Plan, Step, Strings, Text};
 
 /// A step in words: what an error and a printed plan say of it.
 ///
@@ -33,6 +33,86 @@ impl StepDisplay<'_> {
     }
 }
 
+impl StepDisplay<'_> {
+    /// Ids, sessions, limits, isolation.
+    fn privilege(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.step {
+            Step::SetGroups { ids } => {
+                f.write_str("setgroups [")?;
+                self.list(f, ids)?;
+                f.write_char(']')
+            }
+            Step::SetGid { gid } => write!(f, "setresgid {gid}"),
+            Step::SetUid { uid } => write!(f, "setresuid {uid}"),
+            Step::KeepCaps => f.write_str("prctl PR_SET_KEEPCAPS 1"),
+            Step::SecureBits { bits } => write!(f, "prctl PR_SET_SECUREBITS {bits:#x}"),
+            Step::LimitBoundingSet { keep } => {
+                write!(f, "prctl PR_CAPBSET_DROP, all but {keep:#x}")
+            }
+            Step::SetCapabilities { capabilities } => write!(f, "capset {capabilities:#x}"),
+            Step::RaiseAmbient { capabilities } => {
+                write!(f, "prctl PR_CAP_AMBIENT_RAISE {capabilities:#x}")
+            }
+            Step::NoNewPrivs => f.write_str("prctl PR_SET_NO_NEW_PRIVS 1"),
+            Step::SetSid => f.write_str("setsid"),
+            Step::SetPgid { pgid } => write!(f, "setpgid 0 {pgid}"),
+            Step::ControllingTerminal { fd } => write!(f, "ioctl {fd} TIOCSCTTY"),
+            Step::Foreground { fd } => write!(f, "tcsetpgrp {fd}"),
+            Step::ParentDeathSignal { signal } => write!(f, "prctl PR_SET_PDEATHSIG {signal}"),
+            Step::CheckParent { pid } => write!(f, "getppid, which is {pid}"),
+            Step::SetLimit { resource, limits } => {
+                write!(f, "prlimit {resource} [")?;
+                self.limits(f, limits)?;
+                f.write_char(']')
+            }
+            Step::SetNice { nice } => write!(f, "setpriority {nice}"),
+            Step::SetScheduler { policy, priority } => {
+                write!(f, "sched_setscheduler {policy} {priority}")
+            }
+            Step::SetAffinity { .. } => f.write_str("sched_setaffinity"),
+            Step::SetIoPriority { priority } => write!(f, "ioprio_set {priority:#x}"),
+            Step::WriteFile { path, contents } => {
+                self.path(f, "write", path)?;
+                self.path(f, "", contents)
+            }
+            Step::UnshareNamespaces { flags } => write!(f, "unshare {flags:#x}"),
+            Step::SetNs { fd, kind } => write!(f, "setns {fd} {kind:#x}"),
+            Step::PrivateMounts => f.write_str("mount \"/\" MS_REC|MS_PRIVATE"),
+            Step::Landlock { fd } => write!(f, "landlock_restrict_self {fd}"),
+            Step::Seccomp { filter } => {
+                write!(f, "seccomp SECCOMP_SET_MODE_FILTER, {} instructions", filter.len / 8)
+            }
+            Step::AwaitParent { fd } => write!(f, "read {fd}, until the id maps are written"),
+            Step::WritePid { .. } => f.write_str("getpid, written into the environment"),
+            // Those that `fmt` knows.
+            _ => Ok(()),
+        }
+    }
+
+    /// Numbers of 32 bits.
+    fn list(&self, f: &mut fmt::Formatter<'_>, list: Bytes) -> fmt::Result {
+        let bytes = self.strings.map_or(&[][..], |strings| strings.bytes(list));
+        for (i, id) in bytes.chunks_exact(4).enumerate() {
+            let comma = if i > 0 { ", " } else { "" };
+            write!(f, "{comma}{}", id.try_into().map_or(0, u32::from_ne_bytes))?;
+        }
+        Ok(())
+    }
+
+    /// Soft and hard.
+    fn limits(&self, f: &mut fmt::Formatter<'_>, limits: Bytes) -> fmt::Result {
+        let bytes = self.strings.map_or(&[][..], |strings| strings.bytes(limits));
+        for (i, limit) in bytes.chunks_exact(8).enumerate() {
+            let comma = if i > 0 { ", " } else { "" };
+            match limit.try_into().map_or(0, u64::from_ne_bytes) {
+                u64::MAX => write!(f, "{comma}unlimited")?,
+                limit => write!(f, "{comma}{limit}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for StepDisplay<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.step {
@@ -54,11 +134,23 @@ impl fmt::Display for StepDisplay<'_> {
             Step::ClearCloexec { fd } => write!(f, "fcntl {fd} F_SETFD 0"),
             Step::SetCloexec { fd } => write!(f, "fcntl {fd} F_SETFD FD_CLOEXEC"),
             Step::Chdir { path } => self.path(f, "chdir", path),
+            Step::Chroot { path } => self.path(f, "chroot", path),
+            Step::PivotRoot { path } => self.path(f, "pivot_root", path),
+            Step::Fchdir { fd } => write!(f, "fchdir {fd}"),
+            Step::Umask { mode } => write!(f, "umask {mode:#05o}"),
             Step::DefaultSignal { signal } => write!(f, "sigaction {signal} SIG_DFL"),
+            Step::IgnoreSignal { signal } => write!(f, "sigaction {signal} SIG_IGN"),
             Step::ClearHandlers => f.write_str("sigaction SIG_DFL for each signal with a handler"),
             Step::SignalMask { mask: 0 } => f.write_str("sigprocmask SIG_SETMASK []"),
             Step::SignalMask { mask } => write!(f, "sigprocmask SIG_SETMASK {mask:#x}"),
             Step::Exec { path } => self.path(f, "execve", path),
+            Step::ExecFd { fd } => write!(f, "execveat {fd} AT_EMPTY_PATH"),
+            Step::ExecShell { shell, .. } => {
+                self.path(f, "execve", shell)?;
+                f.write_str(" if that is a script without #!")
+            }
+            Step::Hook => f.write_str("the hook"),
+            _ => self.privilege(f),
         }
     }
 }
@@ -79,7 +171,7 @@ impl fmt::Display for Plan<'_> {
             match step {
                 Step::Dup2 { to: fd, .. } | Step::ClearCloexec { fd } => self.label(f, fd)?,
                 // The same for every candidate.
-                Step::Exec { .. } if !arguments_shown => {
+                Step::Exec { .. } | Step::ExecFd { .. } if !arguments_shown => {
                     arguments_shown = true;
                     self.arguments(f)?;
                 }

@@ -20,7 +20,7 @@ pub(crate) use self::order::{finish, lay_out};
 pub(crate) use self::search::candidates;
 pub(crate) use self::solver::{Cell, Problem, Unsolvable};
 pub use self::solver::{Closing, Mapping};
-pub use self::step::{Step, Text};
+pub use self::step::{Bytes, Step, Text};
 
 /// What a child does, step by step, with the strings that the steps name.
 ///
@@ -117,6 +117,12 @@ impl<'a> Strings<'a> {
     /// The string at `text`, without its NUL.
     pub(crate) fn get(self, text: Text) -> &'a [u8] {
         self.from(text).next().unwrap_or_default()
+    }
+
+    /// Bytes that are no string.
+    pub(crate) fn bytes(self, bytes: Bytes) -> &'a [u8] {
+        let from = bytes.at as usize;
+        self.0.get(from..from + bytes.len as usize).unwrap_or_default()
     }
 
     /// The string at `text` and those after it.

@@ -21,6 +21,13 @@ use static_assertions::{assert_impl_all, assert_not_impl_any, const_assert};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Text(pub(crate) u32);
 
+/// Bytes of the plan that are no string: a list of groups, a filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Bytes {
+    pub(crate) at: u32,
+    pub(crate) len: u32,
+}
+
 /// One syscall that the child makes between fork and exec.
 ///
 /// Steps are plain `Copy` data: the child reads them and can't be made to do
@@ -99,8 +106,172 @@ pub enum Step {
         /// The directory.
         path: Text,
     },
+    /// `fchdir(fd)`.
+    Fchdir {
+        /// The directory, under the parent's number.
+        fd: i32,
+    },
+    /// `chroot(path)`. Does not change the directory.
+    Chroot {
+        /// The new root.
+        path: Text,
+    },
+    /// `umask(mode)`.
+    Umask {
+        /// The bits that files are made without.
+        mode: u32,
+    },
+    /// `setgroups(ids)`.
+    SetGroups {
+        /// The supplementary groups, 32 bits each.
+        ids: Bytes,
+    },
+    /// `setresgid(gid, gid, gid)`.
+    SetGid {
+        /// The real, effective and saved group.
+        gid: u32,
+    },
+    /// `setresuid(uid, uid, uid)`.
+    SetUid {
+        /// The real, effective and saved user.
+        uid: u32,
+    },
+    /// `prctl(PR_SET_KEEPCAPS, 1)`: a change of user leaves the permitted set.
+    KeepCaps,
+    /// `prctl(PR_SET_SECUREBITS, bits)`.
+    SecureBits {
+        /// `SECBIT_*`.
+        bits: u32,
+    },
+    /// `prctl(PR_CAPBSET_DROP)` for each capability not in `keep`.
+    LimitBoundingSet {
+        /// A bit for each capability that stays.
+        keep: u64,
+    },
+    /// `capset`: the effective, permitted and inheritable sets.
+    SetCapabilities {
+        /// A bit for each capability.
+        capabilities: u64,
+    },
+    /// `prctl(PR_CAP_AMBIENT_RAISE)` for each.
+    RaiseAmbient {
+        /// A bit for each capability.
+        capabilities: u64,
+    },
+    /// `prctl(PR_SET_NO_NEW_PRIVS, 1)`.
+    NoNewPrivs,
+    /// `setsid()`.
+    SetSid,
+    /// `setpgid(0, pgid)`.
+    SetPgid {
+        /// The group to join; 0 for a new one.
+        pgid: i32,
+    },
+    /// `ioctl(fd, TIOCSCTTY, 0)`.
+    ControllingTerminal {
+        /// The terminal, under the parent's number.
+        fd: i32,
+    },
+    /// `tcsetpgrp(fd, getpgrp())`.
+    Foreground {
+        /// The terminal, under the parent's number.
+        fd: i32,
+    },
+    /// `prctl(PR_SET_PDEATHSIG, signal)`.
+    ParentDeathSignal {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// `getppid()`, which is `ESRCH` here if it is not `pid`: the parent ended
+    /// before its death could be a signal.
+    CheckParent {
+        /// The parent.
+        pid: i32,
+    },
+    /// `prlimit(0, resource, limits)`.
+    SetLimit {
+        /// `RLIMIT_*`.
+        resource: i32,
+        /// Soft and hard, 64 bits each.
+        limits: Bytes,
+    },
+    /// `setpriority(PRIO_PROCESS, 0, nice)`.
+    SetNice {
+        /// −20 to 19.
+        nice: i32,
+    },
+    /// `sched_setscheduler(0, policy, priority)`.
+    SetScheduler {
+        /// `SCHED_*`.
+        policy: i32,
+        /// Of the real-time policies; 0 for the others.
+        priority: i32,
+    },
+    /// `sched_setaffinity(0, mask)`.
+    SetAffinity {
+        /// A bit for each CPU.
+        mask: Bytes,
+    },
+    /// `ioprio_set(IOPRIO_WHO_PROCESS, 0, priority)`.
+    SetIoPriority {
+        /// Class and level.
+        priority: i32,
+    },
+    /// Opens a file of `/proc`, writes a number, closes it.
+    WriteFile {
+        /// The file.
+        path: Text,
+        /// The number.
+        contents: Text,
+    },
+    /// `unshare(flags)`.
+    UnshareNamespaces {
+        /// `CLONE_NEW*`.
+        flags: u32,
+    },
+    /// `setns(fd, kind)`.
+    SetNs {
+        /// The namespace, under the parent's number.
+        fd: i32,
+        /// `CLONE_NEW*`, or 0 for any.
+        kind: u32,
+    },
+    /// `mount("/", MS_REC | MS_PRIVATE)`.
+    PrivateMounts,
+    /// `pivot_root` to a directory, and the old root unmounted.
+    PivotRoot {
+        /// The new root.
+        path: Text,
+    },
+    /// `landlock_restrict_self(fd)`.
+    Landlock {
+        /// The ruleset, under the parent's number.
+        fd: i32,
+    },
+    /// `seccomp(SECCOMP_SET_MODE_FILTER)`.
+    Seccomp {
+        /// The instructions, eight bytes each.
+        filter: Bytes,
+    },
+    /// `read(fd)`: waits until the parent has written the id maps.
+    AwaitParent {
+        /// A pipe, under the parent's number.
+        fd: i32,
+    },
+    /// `getpid()`, written into an environment string.
+    WritePid {
+        /// Which of the strings that hold the pid.
+        slot: u32,
+    },
+    /// Calls the user's hook.
+    Hook,
     /// `sigaction(signal, SIG_DFL)`.
     DefaultSignal {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// `sigaction(signal, SIG_IGN)`.
+    IgnoreSignal {
         /// The signal's number.
         signal: i32,
     },
@@ -121,6 +292,26 @@ pub enum Step {
         /// The program's path.
         path: Text,
     },
+    /// `execveat(fd, "", argv, envp, AT_EMPTY_PATH)`.
+    ExecFd {
+        /// The program, where the fd map has put it.
+        fd: i32,
+    },
+    /// `execve(shell, [shell, path, ...], envp)`, if the candidate before was
+    /// `ENOEXEC`: a script without `#!`.
+    ExecShell {
+        /// The shell.
+        shell: Text,
+        /// Which of the argument lists for shells.
+        argv: u32,
+    },
+}
+
+impl Step {
+    /// Whether the program is reached when this step works.
+    pub(crate) fn is_exec(self) -> bool {
+        matches!(self, Self::Exec { .. } | Self::ExecFd { .. } | Self::ExecShell { .. })
+    }
 }
 
 assert_impl_all!(Step: Copy, Send, Sync);

@@ -13,10 +13,10 @@
 #[cfg(raw_syscalls)]
 mod arch;
 #[cfg(raw_syscalls)]
-#[path = "child_raw.rs"]
+#[path = "child_raw/mod.rs"]
 pub(crate) mod child;
 #[cfg(not(raw_syscalls))]
-#[path = "child_libc.rs"]
+#[path = "child_libc/mod.rs"]
 pub(crate) mod child;
 #[cfg(raw_syscalls)]
 #[path = "clone_raw.rs"]
@@ -24,14 +24,17 @@ pub(crate) mod clone;
 #[cfg(not(raw_syscalls))]
 #[path = "clone_libc.rs"]
 pub(crate) mod clone;
+mod decimal;
 mod errno;
 pub(crate) mod fd;
 pub(crate) mod features;
 pub(crate) mod memory;
+pub(crate) mod numbers;
 pub(crate) mod poll;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod signals;
+pub(crate) mod users;
 
 pub(crate) use self::errno::Message;
 use self::errno::{check, last_errno};

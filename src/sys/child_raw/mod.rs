@@ -8,6 +8,14 @@ use core::mem::offset_of;
 
 use super::Errno;
 use super::arch::syscall;
+use super::decimal;
+
+mod isolation;
+mod setup;
+
+pub(crate) use self::isolation::*;
+pub(crate) use self::setup::*;
+
 use crate::limits::DIRENT_BUFFER_SIZE;
 
 const CLOSE_RANGE_UNSHARE: usize = 1 << 1;
@@ -27,6 +35,16 @@ fn check(result: isize) -> Result<usize, Errno> {
     } else {
         Ok(result as usize)
     }
+}
+
+/// A syscall of which only success counts.
+///
+/// # Safety
+///
+/// As for [`syscall`].
+unsafe fn call(number: i64, [a, b, c, d, e]: [usize; 5]) -> Result<(), Errno> {
+    // SAFETY: the caller's contract.
+    check(unsafe { syscall(number, [a, b, c, d, e, 0]) }).map(drop)
 }
 
 fn fd(fd: c_int) -> usize {
@@ -105,7 +123,7 @@ pub(crate) fn mark_listed(first: c_int) -> Result<(), Errno> {
                 let record = start.add(at);
                 let length = record.add(offset_of!(libc::dirent64, d_reclen)).cast::<u16>();
                 let name = record.add(offset_of!(libc::dirent64, d_name));
-                (length.read_unaligned(), decimal(name))
+                (length.read_unaligned(), decimal::read(name))
             };
             if let Some(number) = number.filter(|&number| number >= first && fd(number) != dir) {
                 set_cloexec(number, true)?;
@@ -117,28 +135,6 @@ pub(crate) fn mark_listed(first: c_int) -> Result<(), Errno> {
     // closed all the same.
     let _ = unsafe { syscall(libc::SYS_close, [dir, 0, 0, 0, 0, 0]) };
     Ok(())
-}
-
-/// The number that a NUL-terminated name spells; `None` for `.` and `..`.
-///
-/// # Safety
-///
-/// `name` is NUL-terminated.
-unsafe fn decimal(mut name: *const u8) -> Option<c_int> {
-    let mut number: c_int = 0;
-    loop {
-        // SAFETY: not past the NUL, at which the loop ends.
-        let byte = unsafe { name.read() };
-        match byte {
-            0 => return Some(number),
-            b'0'..=b'9' => {
-                number = number.wrapping_mul(10).wrapping_add(c_int::from(byte & 0xf));
-            }
-            _ => return None,
-        }
-        // SAFETY: the byte just read was not the NUL, so there is a next one.
-        name = unsafe { name.add(1) };
-    }
 }
 
 /// Marks `first..below`, those that are open.
@@ -166,7 +162,16 @@ pub(crate) unsafe fn chdir(path: *const c_char) -> Result<(), Errno> {
 
 /// `sigaction(signal, SIG_DFL)`.
 pub(crate) fn default_signal(signal: c_int) -> Result<(), Errno> {
-    let action = KernelSigaction([0; 4]);
+    set_action(signal, libc::SIG_DFL)
+}
+
+/// `sigaction(signal, SIG_IGN)`.
+pub(crate) fn ignore_signal(signal: c_int) -> Result<(), Errno> {
+    set_action(signal, libc::SIG_IGN)
+}
+
+fn set_action(signal: c_int, handler: usize) -> Result<(), Errno> {
+    let action = KernelSigaction([handler as u64, 0, 0, 0]);
     let args = [fd(signal), &raw const action as usize, 0, SIGSET_SIZE, 0, 0];
     // SAFETY: the kernel reads one of its sigactions. A child has a table of
     // dispositions of its own even where it shares memory (no CLONE_SIGHAND).

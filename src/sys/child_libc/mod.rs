@@ -7,19 +7,15 @@ use core::ffi::{c_char, c_int};
 
 use super::{Errno, check, last_errno};
 
-/// Needs a kernel interface that the plan knows to be absent here.
-pub(crate) fn unshare_fds(_first: c_int) -> Result<(), Errno> {
-    Err(Errno::NOSYS)
-}
+mod setup;
+mod unknown;
+
+pub(crate) use self::setup::*;
+pub(crate) use self::unknown::*;
 
 /// `close_range(first, last, CLOSE_RANGE_CLOEXEC)`.
 pub(crate) fn mark_range(first: c_int, last: Option<c_int>) -> Result<(), Errno> {
     super::fd::mark_range(first, last)
-}
-
-/// Needs a kernel interface that the plan knows to be absent here.
-pub(crate) fn mark_listed(_first: c_int) -> Result<(), Errno> {
-    Err(Errno::NOSYS)
 }
 
 /// `dup2(from, to)`, which differ.
@@ -66,8 +62,18 @@ pub(crate) unsafe fn chdir(path: *const c_char) -> Result<(), Errno> {
 
 /// `sigaction(signal, SIG_DFL)`.
 pub(crate) fn default_signal(signal: c_int) -> Result<(), Errno> {
+    set_action(signal, libc::SIG_DFL)
+}
+
+/// `sigaction(signal, SIG_IGN)`.
+pub(crate) fn ignore_signal(signal: c_int) -> Result<(), Errno> {
+    set_action(signal, libc::SIG_IGN)
+}
+
+fn set_action(signal: c_int, handler: libc::sighandler_t) -> Result<(), Errno> {
     // SAFETY: all zero is a valid sigaction: SIG_DFL, no flags, an empty mask.
-    let action: libc::sigaction = unsafe { core::mem::zeroed() };
+    let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
+    action.sa_sigaction = handler;
     // SAFETY: reads one sigaction.
     check(unsafe { libc::sigaction(signal, &action, core::ptr::null_mut()) }).map(drop)
 }

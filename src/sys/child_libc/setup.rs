@@ -1,0 +1,120 @@
+//! Directories, ids, sessions, limits: what POSIX has.
+
+use core::ffi::{c_char, c_int};
+
+use super::check;
+use crate::sys::Errno;
+
+/// `fchdir(fd)`.
+pub(crate) fn fchdir(dir: c_int) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::fchdir(dir) }).map(drop)
+}
+
+/// `chroot(path)`.
+///
+/// # Safety
+///
+/// `path` is NUL-terminated.
+pub(crate) unsafe fn chroot(path: *const c_char) -> Result<(), Errno> {
+    // SAFETY: the caller's contract.
+    check(unsafe { libc::chroot(path) }).map(drop)
+}
+
+/// `umask(mode)`.
+pub(crate) fn umask(mode: u32) -> Result<(), Errno> {
+    // SAFETY: no pointers; can't fail.
+    unsafe { libc::umask(mode as libc::mode_t) };
+    Ok(())
+}
+
+/// `setgroups(count, ids)`.
+///
+/// # Safety
+///
+/// `count` ids of 32 bits lie at `ids`, aligned to four bytes.
+pub(crate) unsafe fn setgroups(count: usize, ids: *const u8) -> Result<(), Errno> {
+    // SAFETY: the caller's contract.
+    check(unsafe { libc::setgroups(count as _, ids.cast()) }).map(drop)
+}
+
+/// `setgid(gid)`: real, effective and saved, for who may change them.
+pub(crate) fn setgid(gid: u32) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::setgid(gid) }).map(drop)
+}
+
+/// `setuid(uid)`: real, effective and saved, for who may change them.
+pub(crate) fn setuid(uid: u32) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::setuid(uid) }).map(drop)
+}
+
+/// `setsid()`.
+pub(crate) fn setsid() -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::setsid() }).map(drop)
+}
+
+/// `setpgid(0, pgid)`.
+pub(crate) fn setpgid(pgid: c_int) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::setpgid(0, pgid) }).map(drop)
+}
+
+/// `ioctl(fd, TIOCSCTTY, 0)`.
+pub(crate) fn controlling_terminal(terminal: c_int) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::ioctl(terminal, libc::TIOCSCTTY as _, 0) }).map(drop)
+}
+
+/// `tcsetpgrp(fd, getpgrp())`, with `SIGTTOU` blocked.
+pub(crate) fn foreground(terminal: c_int) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::tcsetpgrp(terminal, libc::getpgrp()) }).map(drop)
+}
+
+/// `setrlimit(resource, limits)`.
+///
+/// # Safety
+///
+/// Two numbers of 64 bits, soft and hard, lie at `limits`, at any alignment.
+pub(crate) unsafe fn set_limit(resource: c_int, limits: *const u8) -> Result<(), Errno> {
+    // SAFETY: the caller's contract.
+    let [soft, hard] = unsafe { limits.cast::<[u64; 2]>().read_unaligned() };
+    let limit = libc::rlimit { rlim_cur: soft as libc::rlim_t, rlim_max: hard as libc::rlim_t };
+    // SAFETY: reads one rlimit.
+    check(unsafe { libc::setrlimit(resource as _, &limit) }).map(drop)
+}
+
+/// `setpriority(PRIO_PROCESS, 0, nice)`.
+pub(crate) fn set_nice(nice: c_int) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::setpriority(libc::PRIO_PROCESS as _, 0, nice) }).map(drop)
+}
+
+/// `getpid()`, as decimal digits and a NUL, of which there is room for eleven.
+///
+/// # Safety
+///
+/// Eleven bytes at `digits` may be written.
+pub(crate) unsafe fn write_pid(digits: *mut u8) -> Result<(), Errno> {
+    // SAFETY: no pointers; can't fail.
+    let pid = unsafe { libc::getpid() }.unsigned_abs();
+    // SAFETY: the caller's contract.
+    unsafe { crate::sys::decimal::write(pid, digits) };
+    Ok(())
+}
+
+/// `getppid() == pid`, or `ESRCH`: the parent is gone.
+pub(crate) fn check_parent(pid: c_int) -> Result<(), Errno> {
+    // SAFETY: no pointers; can't fail.
+    if unsafe { libc::getppid() } == pid { Ok(()) } else { Err(Errno::SRCH) }
+}
+
+/// `nanosleep` of so many milliseconds, below a second.
+pub(crate) fn sleep(millis: u32) {
+    let time = libc::timespec { tv_sec: 0, tv_nsec: (millis as libc::c_long) * 1_000_000 };
+    // SAFETY: reads one timespec; a sleep cut short is as good.
+    unsafe { libc::nanosleep(&time, core::ptr::null_mut()) };
+}

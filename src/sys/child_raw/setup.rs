@@ -1,0 +1,168 @@
+//! Directories, ids, sessions, limits: one raw syscall each.
+
+use core::ffi::{c_char, c_int};
+
+use super::{call, fd};
+use crate::sys::Errno;
+
+/// `fchdir(fd)`.
+pub(crate) fn fchdir(dir: c_int) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    unsafe { call(libc::SYS_fchdir, [fd(dir), 0, 0, 0, 0]) }
+}
+
+/// `chroot(path)`.
+///
+/// # Safety
+///
+/// `path` is NUL-terminated.
+pub(crate) unsafe fn chroot(path: *const c_char) -> Result<(), Errno> {
+    // SAFETY: the kernel reads the path up to its NUL.
+    unsafe { call(libc::SYS_chroot, [path as usize, 0, 0, 0, 0]) }
+}
+
+/// `umask(mode)`.
+pub(crate) fn umask(mode: u32) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    unsafe { call(libc::SYS_umask, [mode as usize, 0, 0, 0, 0]) }
+}
+
+/// `setgroups(count, ids)`.
+///
+/// # Safety
+///
+/// `count` ids of 32 bits lie at `ids`, at any alignment.
+pub(crate) unsafe fn setgroups(count: usize, ids: *const u8) -> Result<(), Errno> {
+    // SAFETY: the caller's contract; the kernel copies byte by byte.
+    unsafe { call(libc::SYS_setgroups, [count, ids as usize, 0, 0, 0]) }
+}
+
+/// `setresgid(gid, gid, gid)`.
+pub(crate) fn setgid(gid: u32) -> Result<(), Errno> {
+    let gid = gid as usize;
+    // SAFETY: no pointers.
+    unsafe { call(libc::SYS_setresgid, [gid, gid, gid, 0, 0]) }
+}
+
+/// `setresuid(uid, uid, uid)`.
+pub(crate) fn setuid(uid: u32) -> Result<(), Errno> {
+    let uid = uid as usize;
+    // SAFETY: no pointers.
+    unsafe { call(libc::SYS_setresuid, [uid, uid, uid, 0, 0]) }
+}
+
+/// `setsid()`.
+pub(crate) fn setsid() -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    unsafe { call(libc::SYS_setsid, [0; 5]) }
+}
+
+/// `setpgid(0, pgid)`.
+pub(crate) fn setpgid(pgid: c_int) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    unsafe { call(libc::SYS_setpgid, [0, fd(pgid), 0, 0, 0]) }
+}
+
+/// `ioctl(fd, TIOCSCTTY, 0)`: never takes a terminal from another session.
+pub(crate) fn controlling_terminal(terminal: c_int) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    unsafe { call(libc::SYS_ioctl, [fd(terminal), libc::TIOCSCTTY as usize, 0, 0, 0]) }
+}
+
+/// `tcsetpgrp(fd, getpgrp())`. `SIGTTOU` is blocked with all signals, so the
+/// call works from the background and does not stop the child.
+pub(crate) fn foreground(terminal: c_int) -> Result<(), Errno> {
+    // SAFETY: no pointers. getpgid of oneself can't fail.
+    let group =
+        unsafe { crate::sys::arch::syscall(libc::SYS_getpgid, [0, 0, 0, 0, 0, 0]) } as c_int;
+    let args = [fd(terminal), libc::TIOCSPGRP as usize, &raw const group as usize, 0, 0];
+    // SAFETY: the kernel reads one int.
+    unsafe { call(libc::SYS_ioctl, args) }
+}
+
+/// `prlimit(0, resource, limits)`.
+///
+/// # Safety
+///
+/// Two numbers of 64 bits, soft and hard, lie at `limits`, at any alignment.
+pub(crate) unsafe fn set_limit(resource: c_int, limits: *const u8) -> Result<(), Errno> {
+    // SAFETY: the caller's contract; the kernel copies byte by byte.
+    unsafe { call(libc::SYS_prlimit64, [0, fd(resource), limits as usize, 0, 0]) }
+}
+
+/// `setpriority(PRIO_PROCESS, 0, nice)`.
+pub(crate) fn set_nice(nice: c_int) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    unsafe { call(libc::SYS_setpriority, [libc::PRIO_PROCESS as usize, 0, fd(nice), 0, 0]) }
+}
+
+/// `sched_setscheduler(0, policy, {priority})`.
+pub(crate) fn set_scheduler(policy: c_int, priority: c_int) -> Result<(), Errno> {
+    // SAFETY: the kernel reads one int.
+    unsafe {
+        let param = &raw const priority as usize;
+        call(libc::SYS_sched_setscheduler, [0, fd(policy), param, 0, 0])
+    }
+}
+
+/// `sched_setaffinity(0, len, mask)`.
+///
+/// # Safety
+///
+/// `len` bytes lie at `mask`.
+pub(crate) unsafe fn set_affinity(len: usize, mask: *const u8) -> Result<(), Errno> {
+    // SAFETY: the caller's contract.
+    unsafe { call(libc::SYS_sched_setaffinity, [0, len, mask as usize, 0, 0]) }
+}
+
+/// `ioprio_set(IOPRIO_WHO_PROCESS, 0, priority)`.
+pub(crate) fn set_io_priority(priority: c_int) -> Result<(), Errno> {
+    const IOPRIO_WHO_PROCESS: usize = 1;
+    // SAFETY: no pointers.
+    unsafe { call(libc::SYS_ioprio_set, [IOPRIO_WHO_PROCESS, 0, fd(priority), 0, 0]) }
+}
+
+/// Opens a file for writing, writes once, closes it: a number for `/proc`.
+///
+/// # Safety
+///
+/// `path` and `contents` are NUL-terminated.
+pub(crate) unsafe fn write_file(
+    path: *const c_char,
+    contents: *const c_char,
+) -> Result<(), Errno> {
+    let mut len: usize = 0;
+    // SAFETY: not past the NUL, at which the loop ends.
+    while unsafe { contents.add(len).read() } != 0 {
+        len = len.wrapping_add(1);
+    }
+    let flags = (libc::O_WRONLY | libc::O_CLOEXEC) as usize;
+    let args = [libc::AT_FDCWD as usize, path as usize, flags, 0, 0, 0];
+    // SAFETY: the kernel reads the path up to its NUL.
+    let opened = super::check(unsafe { crate::sys::arch::syscall(libc::SYS_openat, args) })?;
+    // SAFETY: the kernel reads the contents up to their NUL.
+    let written = unsafe { call(libc::SYS_write, [opened, contents as usize, len, 0, 0]) };
+    // SAFETY: no pointers; the fd was opened here.
+    let _ = unsafe { call(libc::SYS_close, [opened, 0, 0, 0, 0]) };
+    written
+}
+
+/// `getpid()`, as decimal digits and a NUL, of which there is room for eleven.
+///
+/// # Safety
+///
+/// Eleven bytes at `digits` may be written.
+pub(crate) unsafe fn write_pid(digits: *mut u8) -> Result<(), Errno> {
+    // SAFETY: no pointers; can't fail.
+    let pid = unsafe { crate::sys::arch::syscall(libc::SYS_getpid, [0; 6]) } as u32;
+    // SAFETY: the caller's contract.
+    unsafe { crate::sys::decimal::write(pid, digits) };
+    Ok(())
+}
+
+/// `getppid() == pid`, or `ESRCH`: the parent is gone.
+pub(crate) fn check_parent(pid: c_int) -> Result<(), Errno> {
+    // SAFETY: no pointers; can't fail.
+    let parent = unsafe { crate::sys::arch::syscall(libc::SYS_getppid, [0; 6]) };
+    if parent == pid as isize { Ok(()) } else { Err(Errno::SRCH) }
+}
