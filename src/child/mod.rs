@@ -302,4 +302,11 @@ impl From<SignalError> for io::Error {
     }
 }
 
+// Here and not in `sys`, which has no std.
+impl From<Errno> for io::Error {
+    fn from(errno: Errno) -> Self {
+        Self::from_raw_os_error(errno.raw_os_error())
+    }
+}
+
 static_assertions::assert_impl_all!(Child: Send, Sync);
