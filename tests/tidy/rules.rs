@@ -17,7 +17,7 @@ pub(crate) const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("child", &["channel", "limits", "signal", "sys"]),
     // `OnDrop` is the child's; `Features` and an errno's words are sys's.
     ("command", &["channel", "child", "signal", "sys"]),
-    ("spawn", &["channel", "child", "command", "limits", "plan", "postfork", "signal", "sys"]),
+    ("spawn", &["channel", "child", "command", "plan", "postfork", "signal", "sys"]),
     ("pump", &["channel", "child", "limits", "signal", "sys"]),
     ("protocol", &["channel", "child", "command", "pump", "signal", "spawn"]),
     ("helpers", &["channel", "child", "command", "limits", "protocol", "pump", "signal", "spawn"]),
