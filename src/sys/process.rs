@@ -233,18 +233,22 @@ pub(crate) fn signal(
 /// somebody else has reaped it.
 ///
 /// POSIX has `setpgid` of a child that has called exec fail with `EACCES`, and
-/// no process group has the largest number, so the call changes nothing. A
-/// child in another session is `EPERM` before that; then Linux's `/proc` knows.
-/// Both work on a zombie too.
+/// no process group has the largest number, so the call changes nothing. `EPERM`
+/// has several meanings: not yet, or another session, or a filter that answers
+/// in the kernel's place. Then Linux's `/proc` knows. Both work on a zombie too.
 pub(crate) fn reached_exec(pid: c_int) -> Option<bool> {
     // SAFETY: no pointers.
     match check(unsafe { libc::setpgid(pid, c_int::MAX) }) {
-        Err(Errno::ACCESS) => Some(true),
-        Err(Errno::SRCH) => None,
-        // SAFETY: no pointers.
-        _ if unsafe { libc::getsid(pid) == libc::getsid(0) } => Some(false),
-        _ => forked_without_exec(pid).map(|not_yet| !not_yet),
+        Err(Errno::ACCESS) => return Some(true),
+        Err(Errno::SRCH) => return None,
+        _ => {}
     }
+    if let Some(not_yet) = forked_without_exec(pid) {
+        return Some(!not_yet);
+    }
+    // SAFETY: no pointers.
+    let same_session = unsafe { libc::getsid(pid) == libc::getsid(0) };
+    same_session.then_some(false)
 }
 
 /// The kernel's flag `PF_FORKNOEXEC`, from `/proc/PID/stat`.
