@@ -128,18 +128,34 @@ fn set_mask(mask: u64, old: Option<&mut u64>) {
 pub(crate) fn ignored() -> u64 {
     let mut ignored = 0;
     for signal in 1..=SIGNAL_MAX {
-        let mut old = MaybeUninit::<libc::sigaction>::zeroed();
-        // SAFETY: writes one sigaction; all zero is a valid one. libc refuses
-        // the numbers that it keeps for itself, which are never ignored.
-        let handler = unsafe {
-            libc::sigaction(signal, core::ptr::null(), old.as_mut_ptr());
-            old.assume_init().sa_sigaction
-        };
-        if handler == libc::SIG_IGN {
+        if handler(signal) == libc::SIG_IGN {
             ignored |= 1 << (signal - 1);
         }
     }
     ignored
+}
+
+/// With raw syscalls that is said of the two that libc keeps for itself too: a
+/// program that glibc's `posix_spawn` started may ignore one of them.
+#[cfg(raw_syscalls)]
+fn handler(signal: c_int) -> libc::sighandler_t {
+    // The kernel's own `struct sigaction`, of which the handler comes first.
+    let mut old = [0u64; 4];
+    let args = [signal as usize, 0, &raw mut old as usize, 8, 0, 0];
+    // SAFETY: the kernel writes one of its sigactions.
+    unsafe { super::arch::syscall(libc::SYS_rt_sigaction, args) };
+    old[0] as libc::sighandler_t
+}
+
+#[cfg(not(raw_syscalls))]
+fn handler(signal: c_int) -> libc::sighandler_t {
+    let mut old = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: writes one sigaction; all zero is a valid one, and what stays of
+    // a number that libc refuses.
+    unsafe {
+        libc::sigaction(signal, core::ptr::null(), old.as_mut_ptr());
+        old.assume_init().sa_sigaction
+    }
 }
 
 /// Runs `write` so that a `SIGPIPE` which it causes is neither delivered nor

@@ -10,6 +10,8 @@ use std::io::Write;
 
 /// Says which test the process was started for.
 const KEY: &str = "FORKPLAN_TEST_SUBPROCESS";
+/// Says which of the test's cases.
+const CASE: &str = "FORKPLAN_TEST_CASE";
 /// The body ran and returned. Not 0, which a test binary that found no such
 /// test exits with too.
 const DONE: i32 = 42;
@@ -30,9 +32,24 @@ pub(crate) fn in_subprocess(name: &str, body: impl FnOnce()) {
     if env::var_os(KEY).is_some_and(|for_whom| for_whom == name) {
         run_and_exit(body);
     }
-    let output = self_as(name).stdin(Stdio::null()).output().unwrap();
+    run(name, 0);
+}
+
+/// As above, once for each case, with its number: for what a process can be
+/// asked only once.
+pub(crate) fn in_subprocesses(name: &str, cases: usize, body: impl FnOnce(usize)) {
+    if env::var_os(KEY).is_some_and(|for_whom| for_whom == name) {
+        let case = env::var(CASE).unwrap().parse().unwrap();
+        run_and_exit(|| body(case));
+    }
+    (0..cases).for_each(|case| run(name, case));
+}
+
+fn run(name: &str, case: usize) {
+    let mut command = self_as(name);
+    let output = command.env(CASE, case.to_string()).stdin(Stdio::null()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(DONE), "{name}: {}\n{text}", output.status);
+    assert_eq!(output.status.code(), Some(DONE), "{name}, {case}: {}\n{text}", output.status);
     // What a test skips, it says.
     io::stderr().write_all(&output.stderr).unwrap();
 }
