@@ -182,7 +182,9 @@ impl<const N: usize> FdMap<N> {
         }
         let moves = self.moves.as_flattened_mut();
         let mut len = 0;
-        let solved = problem.moves(&mut self.cells[..self.map_len], |step| {
+        // All cells, for the numbers that kept fds take: `N` of them, and few
+        // entries, would else leave no number to be found.
+        let solved = problem.moves(&mut self.cells, |step| {
             moves[len] = step;
             len += 1;
         });
