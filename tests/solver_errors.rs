@@ -238,3 +238,23 @@ fn errors_read_as_sentences_with_their_numbers() {
         assert_eq!(error.to_string(), text);
     }
 }
+
+#[test]
+fn as_many_kept_fds_as_there_is_room_for_leave_a_number_for_a_copy() {
+    let mut map = FdMap::<64>::new();
+    map.map(0, 5).unwrap();
+    for fd in 0..64 {
+        map.keep(fd).unwrap();
+    }
+    // 0 makes way, for the lowest number that nobody has.
+    assert_eq!(map.solve().unwrap().place(0), Some(64));
+}
+
+#[test]
+fn a_spare_number_that_is_in_use_is_named() {
+    for spare in [1, 5, 7] {
+        let mut map = FdMap::<4>::new();
+        map.map(1, 5).unwrap().keep(7).unwrap().spare(spare).unwrap();
+        assert_eq!(map.solve().unwrap_err(), FdMapError::SpareInUse(spare));
+    }
+}

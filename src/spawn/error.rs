@@ -10,7 +10,7 @@ use std::{error, fmt};
 use crate::command::PlanError;
 use crate::plan::Step;
 use crate::signal::Signal;
-use crate::sys::Message;
+use crate::sys::{Message, clone};
 
 /// A spawn that failed, synchronously: no program was started, and no process,
 /// fd or pidfd is left.
@@ -66,6 +66,11 @@ impl SpawnError {
 
     pub(super) fn in_child(index: usize, step: Step, subject: String, cause: Cause) -> Self {
         Self(Box::new(Inner { stage: Stage::Child { index, step, subject }, cause }))
+    }
+
+    /// Whether it was the call that makes a child.
+    pub(super) fn is_from_clone(&self) -> bool {
+        matches!(&self.0.stage, Stage::Parent(subject) if clone::NAMES.contains(&subject.as_str()))
     }
 
     /// The child's step that failed. `None` if it never came to a child.

@@ -63,6 +63,7 @@ pub struct Prepared<'fd> {
     finish: Vec<Step>,
     limit: i32,
     features: Features,
+    require: Features,
     inherit_unnamed_fds: bool,
     on_drop: OnDrop,
     scratch: Scratch,
@@ -161,6 +162,7 @@ impl<'fd> Prepared<'fd> {
             finish: self.finish.clone(),
             limit: self.limit,
             features: self.features,
+            require: self.require,
             inherit_unnamed_fds: self.inherit_unnamed_fds,
             on_drop: self.on_drop,
             scratch: Scratch::new(self.entries.len(), self.openers.len(), steps)?,
@@ -177,11 +179,10 @@ impl<'fd> Prepared<'fd> {
     /// A feature that the kernel had when it was asked and refuses now (a
     /// seccomp filter of this thread's) is done without, from here on.
     pub fn spawn(&mut self) -> Result<Child, SpawnError> {
+        let mut opened = self.open()?;
         loop {
-            let features = self.features;
-            let result = self.open()?.spawn();
-            match result {
-                Err(error) if self.does_without(&error, features) => {}
+            match opened.launch() {
+                Err(error) if opened.prepared.does_without(&error) => opened.complete_plan()?,
                 result => return result,
             }
         }

@@ -168,17 +168,18 @@ impl PipeWriter {
 fn write_nosignal(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     use rustix::fd::AsRawFd;
     const RWF_NOSIGNAL: i32 = 0x100;
+    const NO_OFFSET: libc::c_long = -1;
     let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: the kernel reads one iovec and the bytes that it names. The
-    // offset −1, in two halves, means "no offset".
+    // offset comes in two halves.
     let written = unsafe {
         libc::syscall(
             libc::SYS_pwritev2,
             fd.as_raw_fd(),
             &raw const part,
-            1,
-            -1i64,
-            -1i64,
+            1usize,
+            NO_OFFSET,
+            NO_OFFSET,
             RWF_NOSIGNAL,
         )
     };

@@ -3,7 +3,7 @@
 use core::ffi::c_int;
 use core::mem::MaybeUninit;
 
-use super::{Errno, check};
+use super::Errno;
 
 /// The highest signal number that is looked at.
 pub(crate) const SIGNAL_MAX: c_int = if cfg!(linux) { 64 } else { 31 };
@@ -168,23 +168,40 @@ pub(crate) fn without_sigpipe<T>(write: impl FnOnce() -> Result<T, Errno>) -> Re
     // SAFETY: reads and writes the sets above. The mask is this thread's.
     let was_pending = unsafe {
         libc::sigaddset(&mut pipe, SIGPIPE);
-        check(libc::pthread_sigmask(libc::SIG_BLOCK, &pipe, &mut old))?;
+        libc::pthread_sigmask(libc::SIG_BLOCK, &pipe, &mut old);
         libc::sigpending(&mut pending);
         libc::sigismember(&pending, SIGPIPE) == 1
     };
     let result = write();
-    // SAFETY: as above. A SIGPIPE that a write causes is sent to its thread, so
-    // if there was none before, the one that is pending now is ours to take:
-    // `sigwait` does not block then.
-    unsafe {
-        if result.as_ref().err() == Some(&Errno::PIPE) && !was_pending {
-            libc::sigpending(&mut pending);
-            if libc::sigismember(&pending, SIGPIPE) == 1 {
-                let mut taken = 0;
-                libc::sigwait(&pipe, &mut taken);
-            }
-        }
-        libc::pthread_sigmask(libc::SIG_SETMASK, &old, core::ptr::null_mut());
+    // A SIGPIPE that a write causes is sent to its thread, so if there was none
+    // before, the one that is pending now is ours to take.
+    if result.as_ref().err() == Some(&Errno::PIPE) && !was_pending {
+        take_pending(&pipe);
     }
+    // SAFETY: reads the set that was got above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &old, core::ptr::null_mut()) };
     result
+}
+
+/// Takes a pending signal of the set, without waiting for one.
+#[cfg(any(linux, target_os = "freebsd", target_os = "netbsd"))]
+fn take_pending(set: &libc::sigset_t) {
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: reads the set and the time.
+    unsafe { libc::sigtimedwait(set, core::ptr::null_mut(), &now) };
+}
+
+/// As above, where there is no `sigtimedwait`.
+#[cfg(not(any(linux, target_os = "freebsd", target_os = "netbsd")))]
+fn take_pending(set: &libc::sigset_t) {
+    let mut pending = empty_set();
+    let mut taken = 0;
+    // SAFETY: reads and writes sets. Does not wait: the signal is pending, and
+    // to this thread.
+    unsafe {
+        libc::sigpending(&mut pending);
+        if libc::sigismember(&pending, SIGPIPE) == 1 {
+            libc::sigwait(set, &mut taken);
+        }
+    }
 }

@@ -17,7 +17,7 @@ pub(crate) const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("child", &["channel", "limits", "signal", "sys"]),
     // `OnDrop` is the child's; `Features` and an errno's words are sys's.
     ("command", &["channel", "child", "signal", "sys"]),
-    ("spawn", &["channel", "child", "command", "plan", "postfork", "signal", "sys"]),
+    ("spawn", &["channel", "child", "command", "limits", "plan", "postfork", "signal", "sys"]),
     ("pump", &["channel", "child", "limits", "signal", "sys"]),
     ("protocol", &["channel", "child", "command", "pump", "signal", "spawn"]),
     ("helpers", &["channel", "child", "command", "limits", "protocol", "pump", "signal", "spawn"]),
@@ -48,7 +48,6 @@ pub(crate) const EXCEPTIONS: &[Exception] = &[
     Exception { path: "sys/process.rs", code: "use std::io::Read;", rule: "std" },
     Exception { path: "sys/process.rs", code: "std::fs::File::open(std::format!(", rule: "std" },
     // The name of a call in an error, which differs from platform to platform.
-    Exception { path: "spawn/launch.rs", code: "false if cfg!(raw_syscalls)", rule: "cfg" },
 ];
 
 /// Where a ban holds.
