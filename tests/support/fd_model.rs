@@ -61,6 +61,11 @@ impl Request {
     pub(crate) fn check<const N: usize>(&self) -> Result<(), String> {
         let mut map = FdMap::<N>::new();
         self.fill(&mut map).map_err(|error| self.complain(&format!("not taken: {error}")))?;
+        self.check_map(&mut map)
+    }
+
+    /// The same of a map that was filled with this.
+    pub(crate) fn check_map<const N: usize>(&self, map: &mut FdMap<N>) -> Result<(), String> {
         match (map.solve(), self.error()) {
             (Ok(plan), None) => self.check_plan(&plan),
             (Err(error), Some(expected)) if error == expected => Ok(()),
@@ -89,7 +94,7 @@ impl Request {
         map.solve().unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    pub(crate) fn check_plan(&self, plan: &FdPlan<'_>) -> Result<(), String> {
+    fn check_plan(&self, plan: &FdPlan<'_>) -> Result<(), String> {
         let steps = all_steps(plan);
         self.check_cost(plan.moves()).map_err(|e| self.complain(&format!("{e}:\n{plan}")))?;
         for parent in PARENTS {
