@@ -28,7 +28,7 @@ unsafe impl Sync for Region {}
 impl Region {
     /// Maps a new one. Three syscalls; the pages come when they are touched.
     pub(crate) fn map() -> Result<Self, Errno> {
-        let page = rustix::param::page_size();
+        let page = page_size();
         let len = page + CHILD_STACK_SIZE + page;
         let anonymous = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: a new mapping at an address of the kernel's choice.
@@ -78,6 +78,15 @@ impl Drop for Region {
         // and with it the child's use of the memory.
         unsafe { libc::munmap(self.base.as_ptr(), len) };
     }
+}
+
+/// From libc: rustix looks for it in the kernel's auxiliary vector, and on the
+/// way reads the vDSO, which valgrind does not map.
+fn page_size() -> usize {
+    // SAFETY: no pointers.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    // POSIX lets no system be without one.
+    usize::try_from(size).unwrap_or(4096)
 }
 
 /// # Safety
