@@ -7,13 +7,13 @@ mod support;
 
 use core::ffi::{c_int, c_void};
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use core::time::Duration;
 use std::thread;
 
 use forkplan::Channel::Null;
 use forkplan::{Command, Features, OnDrop, Signal};
-use support::{EXCLUSIONS, PATHS, in_subprocess, no_child_is_left, pause, signal_set};
+use support::{EXCLUSIONS, PATHS, beside, in_subprocess, no_child_is_left, pause, signal_set};
 
 fn bit(signal: c_int) -> u64 {
     1 << (signal - 1)
@@ -76,17 +76,11 @@ fn count_handlers() {
 /// Runs `body` while a thread sends `SIGUSR1` to the group, children included,
 /// as fast as it can.
 fn in_a_storm(body: impl FnOnce()) {
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                // SAFETY: no pointers; the group is ours.
-                unsafe { libc::kill(0, libc::SIGUSR1) };
-            }
-        });
-        body();
-        over.store(true, Ordering::Relaxed);
-    });
+    let storm = || {
+        // SAFETY: no pointers; the group is ours.
+        unsafe { libc::kill(0, libc::SIGUSR1) };
+    };
+    beside(storm, body);
 }
 
 #[test]

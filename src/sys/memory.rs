@@ -33,7 +33,7 @@ unsafe impl Sync for Region {}
 impl Region {
     /// Maps a new one. Two syscalls; the pages come when they are touched.
     pub(crate) fn map() -> Result<Self, Errno> {
-        let page = rustix::param::page_size();
+        let page = page_size();
         let base = map(page + CHILD_STACK_SIZE, libc::MAP_PRIVATE)?;
         // From here on `drop` unmaps.
         let region = Self { base, page };
@@ -92,7 +92,7 @@ unsafe impl Sync for SharedWord {}
 
 impl SharedWord {
     pub(crate) fn map() -> Result<Self, Errno> {
-        let page = rustix::param::page_size();
+        let page = page_size();
         let base = map(page, libc::MAP_SHARED)?;
         Ok(Self { base, page })
     }
@@ -109,6 +109,15 @@ impl Drop for SharedWord {
         // SAFETY: the mapping is ours, and the borrow of the spawn has ended.
         unsafe { libc::munmap(self.base.as_ptr(), self.page) };
     }
+}
+
+/// From libc: rustix looks for it in the kernel's auxiliary vector, and on the
+/// way reads the vDSO, which valgrind does not map.
+fn page_size() -> usize {
+    // SAFETY: no pointers.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    // POSIX lets no system be without one.
+    usize::try_from(size).unwrap_or(4096)
 }
 
 /// A new mapping, all zero.

@@ -2,9 +2,10 @@
 //! signals, children) run in a process of their own: the test binary again.
 
 use core::panic::AssertUnwindSafe;
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::panic;
 use std::process::{Command, Stdio};
-use std::{env, fs, io};
+use std::{env, fs, io, thread};
 
 use std::io::Write;
 
@@ -75,4 +76,27 @@ pub(crate) fn no_child_is_left() -> bool {
     // SAFETY: writes the status. Called where a child is a failure of the test.
     let result = unsafe { libc::waitpid(-1, &mut status, libc::__WALL | libc::WNOHANG) };
     result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::ECHILD)
+}
+
+/// Runs `body` while another thread does `work` again and again. That ends with
+/// the body, also where the body panics.
+pub(crate) fn beside(work: impl Fn() + Sync, body: impl FnOnce()) {
+    struct Over<'a>(&'a AtomicBool);
+
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                work();
+            }
+        });
+        let _over = Over(&over);
+        body();
+    });
 }
