@@ -64,7 +64,7 @@ pub enum Event<'a> {
         channel: Name<'a>,
         /// Who closed it.
         reason: CloseReason,
-        /// Bytes that were queued and are lost.
+        /// Bytes that were taken and never written.
         unsent: usize,
     },
     /// The process ended and was reaped.

@@ -233,8 +233,7 @@ impl Pump {
     /// queues the rest up to the high-water mark. Who had fewer bytes taken than
     /// he gave gets [`Event::Drained`] when the queue is empty. Bytes that are
     /// taken are written, or counted as unsent by [`Event::Closed`] if nobody
-    /// reads them any more; only those on whose own write that shows are taken
-    /// and not counted.
+    /// reads them any more.
     pub fn write<'n>(
         &mut self,
         child: ChildKey,
@@ -253,6 +252,7 @@ impl Pump {
             match source.write(&mut self.writer, bytes) {
                 Ok(written) => taken = written,
                 Err(errno) => {
+                    source.unsent += bytes.len();
                     self.writing_failed(token, errno);
                     return Ok(bytes.len());
                 }
