@@ -49,7 +49,8 @@ pub enum Event<'a> {
         /// The channel.
         channel: Name<'a>,
     },
-    /// A channel took fewer bytes than it was given and is empty now.
+    /// A channel took fewer bytes than it was given, and now its queue is
+    /// empty.
     Drained {
         /// The child.
         child: ChildKey,

@@ -360,7 +360,8 @@ impl Pump {
     }
 
     /// Sets how many bytes a channel queues at most; 65,536 without this call.
-    /// What is queued above that stays.
+    /// What is queued above that stays. With 0 nothing is ever queued: a write
+    /// takes what the kernel takes.
     pub fn set_high_water<'n>(
         &mut self,
         child: ChildKey,
