@@ -27,7 +27,7 @@ use crate::limits::{READ_SIZE, WAIT_TICK_MILLIS};
 use crate::signal::Signal;
 use crate::sys::Errno;
 use crate::sys::fd::{self, PipeWriter};
-use crate::sys::poll::{Interest, Readiness};
+use crate::sys::poll::Interest;
 
 mod backend;
 mod event;
@@ -172,7 +172,7 @@ impl Pump {
             Err(error) => return Err(error.into()),
         }
         if self.ticking > 0 {
-            self.look_at_ticking();
+            slots.give_ticking_turns(turns);
         }
         Ok(self.has_events())
     }
@@ -398,14 +398,6 @@ impl Pump {
             }
         }
         Ok(())
-    }
-
-    /// Children without a pidfd have their turn at every tick.
-    fn look_at_ticking(&mut self) {
-        let Self { slots, turns, .. } = self;
-        for token in slots.ticking() {
-            slots.give_turn(turns, token, Readiness::READ);
-        }
     }
 }
 
