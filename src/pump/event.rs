@@ -8,7 +8,8 @@ use crate::channel::Name;
 use crate::child::Exit;
 
 /// A child in a pump: its place and which of the children that were there.
-/// Never names another child, even when that one has the same place.
+/// Never names another child of that pump, even when that one has the same
+/// place. It means nothing to another pump, which can't tell it from its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChildKey {
     pub(super) index: u32,
@@ -102,7 +103,7 @@ pub enum CloseReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ChannelError {
-    /// The key names no child: it has ended, or it is another pump's.
+    /// The key names no child: it has ended.
     NoChild,
     /// The child has no channel of this name with an end of ours.
     NoChannel,
