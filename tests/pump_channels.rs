@@ -4,6 +4,11 @@
 #[path = "support/pump.rs"]
 mod support;
 
+use std::io::Write;
+use std::net::Shutdown;
+use std::os::fd::FromRawFd;
+use std::os::unix::net::UnixStream;
+
 use forkplan::{Channel, ChannelError, CloseReason, Command, Signal};
 use support::{Driver, Seen};
 
@@ -33,7 +38,7 @@ fn a_write_to_a_channel_that_is_none_or_closed_is_an_error() {
     driver.pump.close(key, 0).unwrap();
     // At once, and not only when Closed is told.
     assert_eq!(driver.pump.write(key, 0, b"x"), Err(ChannelError::Closed));
-    driver.to_end();
+    driver.finish();
     assert_eq!(driver.data(key, "1"), b"kept");
 }
 
@@ -56,7 +61,7 @@ fn closing_what_is_closed_does_nothing() {
     assert_eq!(driver.pump.close(key, 5), Err(ChannelError::NoChannel));
     assert_eq!(agent.ask(":"), "");
     drop(agent);
-    driver.to_end();
+    driver.finish();
 }
 
 // T.test_stdio, test_echo
@@ -80,7 +85,7 @@ fn a_close_writes_what_is_queued_first() {
         // Now it reads, slowly.
         agent.tell("dd bs=1000 status=none");
         drop(agent);
-        driver.to_end();
+        driver.finish();
         assert!(driver.data(key, "1") == bytes);
         assert_eq!(driver.closed(key, "0"), Some((CloseReason::Us, 0)));
     }
@@ -93,7 +98,7 @@ fn closing_a_read_channel_gives_the_child_sigpipe() {
     let key = driver.add(Command::new("yes").fd(1, Channel::ReadPipe));
     driver.until(|d| !d.data(key, "1").is_empty());
     driver.pump.close(key, 1).unwrap();
-    driver.to_end();
+    driver.finish();
     assert_eq!(driver.exit(key).unwrap().signal(), Some(Signal::PIPE));
     assert_eq!(driver.closed(key, "1"), Some((CloseReason::Us, 0)));
 }
@@ -106,7 +111,7 @@ fn closing_a_read_channel_gives_a_child_that_ignores_sigpipe_an_error() {
     driver.pump.close(agent.key, 1).unwrap();
     assert_eq!(agent.ask("trap '' PIPE; echo x 2>/dev/null || echo refused >&9"), "refused\n");
     drop(agent);
-    driver.to_end();
+    driver.finish();
 }
 
 // The source documents' promise that a child that closes its stdin is noticed.
@@ -119,7 +124,7 @@ fn a_child_that_closes_its_stdin_is_noticed_with_nothing_queued() {
     assert_eq!(driver.pump.write(key, 0, b"x"), Err(ChannelError::Closed));
     driver.assert_quiet();
     driver.pump.signal(key, Signal::KILL).unwrap();
-    driver.to_end();
+    driver.finish();
 }
 
 #[test]
@@ -137,7 +142,7 @@ fn what_is_queued_for_a_stdin_that_the_child_closes_is_counted_as_unsent() {
     // He who was refused bytes is not told to write on.
     assert!(!driver.has(key, &Seen::Drained("0".into())));
     drop(agent);
-    driver.to_end();
+    driver.finish();
 }
 
 #[test]
@@ -157,49 +162,46 @@ fn the_write_that_finds_the_reader_gone_is_no_error_and_counted_as_unsent() {
         assert_eq!(lost, Some((CloseReason::Peer, 13)), "socket: {socket}");
         assert_eq!(driver.pump.write(key, fd, b"x"), Err(ChannelError::Closed));
         drop(agent);
-        driver.to_end();
+        driver.finish();
     }
+}
+
+/// Says something on the socket on 3, shuts its half down, and then copies what
+/// comes from it to 5: a child that needs shutdown(2), which no shell has.
+fn speak_and_listen() {
+    // SAFETY: the parent has mapped both for us, and nobody else here uses them.
+    let (mut socket, mut out) =
+        unsafe { (UnixStream::from_raw_fd(3), std::fs::File::from_raw_fd(5)) };
+    socket.write_all(b"all I say").unwrap();
+    socket.shutdown(Shutdown::Write).unwrap();
+    std::io::copy(&mut socket, &mut out).unwrap();
 }
 
 #[test]
 fn a_socket_whose_child_writes_no_more_is_half_closed_and_still_written_to() {
-    // `cat` copies 3 to 1 for as long as we write; `exec 4>&-` closes nothing,
-    // for a half-close takes shutdown(2): a program that has it is needed.
-    let Some(python) = python() else { return };
-    let script = "import socket, sys\n\
-                  s = socket.socket(fileno=3)\n\
-                  s.sendall(b'all I say')\n\
-                  s.shutdown(socket.SHUT_WR)\n\
-                  while True:\n\
-                  \x20   data = s.recv(4096)\n\
-                  \x20   if not data: break\n\
-                  \x20   sys.stdout.buffer.write(data); sys.stdout.buffer.flush()\n";
+    const CHILD: &str = "FORKPLAN_TEST_HALF_CLOSE";
+    if std::env::var_os(CHILD).is_some() {
+        return speak_and_listen();
+    }
+    let own = std::env::current_exe().unwrap();
+    let name = "a_socket_whose_child_writes_no_more_is_half_closed_and_still_written_to";
+    let mut command = Command::new(own);
+    command.args(["--exact", name, "--nocapture"]).env(CHILD, "1");
+    command.fds([0, 1, 2], Channel::Null).fd(3, Channel::SocketPair).fd(5, Channel::ReadPipe);
     let mut driver = Driver::new();
-    let mut command = Command::new(python);
-    let key = driver
-        .add(command.args(["-c", script]).fd(3, Channel::SocketPair).fd(1, Channel::ReadPipe));
+    let key = driver.add(&mut command);
     driver.until(|d| d.has(key, &Seen::HalfClosed("3".into())));
     assert_eq!(driver.data(key, "3"), b"all I say");
     driver.assert_quiet();
     let bytes = vec![b'q'; MORE_THAN_A_PIPE];
     driver.pump.set_high_water(key, 3, bytes.len()).unwrap();
     assert_eq!(driver.pump.write(key, 3, &bytes), Ok(bytes.len()));
-    driver.until(|d| d.data(key, "1").len() == bytes.len());
+    driver.until(|d| d.data(key, "5").len() == bytes.len());
     assert_eq!(driver.closed(key, "3"), None);
     driver.pump.close_write(key, 3).unwrap();
-    driver.to_end();
+    driver.finish();
     assert_eq!(driver.closed(key, "3"), Some((CloseReason::Us, 0)));
     assert!(driver.exit(key).unwrap().success());
-}
-
-fn python() -> Option<&'static str> {
-    let found = ["/usr/bin/python3", "/usr/local/bin/python3"]
-        .into_iter()
-        .find(|path| std::path::Path::new(path).exists());
-    if found.is_none() {
-        println!("not tested: no python3, the program with shutdown(2) that this needs");
-    }
-    found
 }
 
 #[test]
@@ -224,7 +226,7 @@ fn a_socket_that_we_write_to_no_more_is_still_read_from() {
     driver.until(|d| d.closed(key, "3").is_some());
     assert_eq!(driver.closed(key, "3"), Some((CloseReason::Peer, 0)));
     drop(agent);
-    driver.to_end();
+    driver.finish();
 }
 
 #[test]
@@ -241,7 +243,7 @@ fn a_socket_closed_with_bytes_queued_tells_what_the_child_has_written_too() {
     assert_eq!(driver.data(key, "3"), b"parting words\n");
     assert_eq!(driver.closed(key, "3"), Some((CloseReason::Peer, queued)));
     drop(agent);
-    driver.to_end();
+    driver.finish();
 }
 
 #[test]
@@ -256,7 +258,7 @@ fn a_socket_on_0_and_1_stands_beside_a_read_pipe_on_2() {
     driver.pump.write(key, 1, b"by the other").unwrap();
     driver.until(|d| d.data(key, "talk").ends_with(b"other"));
     driver.pump.close_write(key, 1).unwrap();
-    driver.to_end();
+    driver.finish();
     assert_eq!(driver.data(key, "talk"), b"by name, by one number, by the other");
     assert_eq!(driver.data(key, "2"), b"bye\n");
     assert_eq!(driver.closed(key, "talk"), Some((CloseReason::Peer, 0)));
@@ -282,14 +284,14 @@ fn one_pipe_on_several_fds_is_one_channel_that_the_last_of_them_closes() {
     driver.drain();
     assert_eq!(driver.closed(key, "0"), Some((CloseReason::Us, 0)));
     drop(agent);
-    driver.to_end();
+    driver.finish();
 }
 
 #[test]
 fn a_child_may_have_no_channel_at_all() {
     let mut driver = Driver::new();
     let key = driver.add(Command::new("sh").args(["-c", "exit 2"]).fd(0, Channel::Null));
-    driver.to_end();
+    driver.finish();
     let seen: Vec<_> = driver.of(key).collect();
     assert!(matches!(seen[..], [Seen::Made(_), Seen::Exited(_), Seen::Ended(_)]), "{seen:?}");
 }

@@ -4,8 +4,8 @@
 #[path = "support/pump.rs"]
 mod support;
 
+use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use forkplan::{Channel, ChannelError, Command, Features, OnDrop, Pump, Signal, SignalError};
 use support::{Driver, Orphan, alone, refuse_syscall};
@@ -36,7 +36,7 @@ fn a_poll_with_events_left_does_not_wait() {
     driver.drain();
     driver.assert_quiet();
     drop(agent);
-    driver.to_end();
+    driver.finish();
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_signal_handler_that_interrupts_poll_is_no_error() {
         assert!(RUNS.load(Ordering::Relaxed) > 0);
         assert_eq!(driver.pump.next_event(), None);
         drop(agent);
-        driver.to_end();
+        driver.finish();
     });
 }
 
@@ -101,7 +101,7 @@ fn the_key_of_a_child_that_has_ended_names_nobody_though_its_place_is_used_again
     let mut old = Vec::new();
     for _ in 0..5 {
         let key = driver.sh(":");
-        driver.to_end();
+        driver.finish();
         old.push(key);
         let agent = driver.agent(|command| {
             command.fd(0, Channel::WritePipe).fd(1, Channel::ReadPipe);
@@ -121,7 +121,7 @@ fn the_key_of_a_child_that_has_ended_names_nobody_though_its_place_is_used_again
         }
         assert!(driver.pump.child(agent.key).unwrap().id().is_some());
         drop(agent);
-        driver.to_end();
+        driver.finish();
     }
     assert_eq!(driver.pump.len(), 0);
 }
@@ -174,7 +174,7 @@ fn a_child_that_cannot_be_waited_for_exits_and_ends_all_the_same() {
         drop(grandchild);
         driver.until(|d| d.closed(key, "1").is_some());
         assert!(driver.pump.is_empty(), "the child has not ended");
-        driver.to_end();
+        driver.finish();
     });
 }
 

@@ -49,7 +49,7 @@ fn a_paused_channel_is_not_read_from_and_the_child_waits() {
         driver.until(|d| got(d, key, "1") == MUCH);
         assert_eq!(agent.hear(), "written\n");
         drop(agent);
-        driver.to_end();
+        driver.finish();
         assert_eq!(got(&driver, key, "1"), MUCH);
     }
 }
@@ -77,7 +77,7 @@ fn pausing_one_channel_leaves_the_others() {
     assert_eq!(agent.ask("read -r word <&3; echo $word >&9"), "hello\n");
     driver.pump.resume_all(key).unwrap();
     drop(agent);
-    driver.to_end();
+    driver.finish();
     assert_eq!(driver.data(key, "3"), b"three\nfour\n");
 }
 
@@ -92,7 +92,7 @@ fn pausing_one_child_leaves_the_others() {
     driver.pump.resume_all(paused.key).unwrap();
     let key = paused.key;
     drop((paused, other));
-    driver.to_end();
+    driver.finish();
     assert_eq!(got(&driver, key, "1"), MUCH);
 }
 
@@ -117,7 +117,7 @@ fn the_end_of_a_child_whose_channels_are_paused_is_told_and_keeps_poll_waiting()
         driver.pump.resume(key, 3).unwrap();
         // The control: it was there to be found.
         assert!(driver.pump.poll(Some(Duration::ZERO)).unwrap());
-        driver.to_end();
+        driver.finish();
         assert_eq!(driver.data(key, "3"), b"left behind\n");
         assert_eq!(driver.closed(key, "3"), Some((CloseReason::Peer, 0)));
     }
@@ -148,7 +148,7 @@ fn a_paused_socket_with_bytes_queued_whose_child_ends_keeps_poll_waiting() {
     assert!(!driver.has_ended(key));
     assert_eq!(driver.pump.write(key, 3, b"x"), Err(ChannelError::Closed));
     driver.pump.resume(key, 3).unwrap();
-    driver.to_end();
+    driver.finish();
     assert_eq!(driver.data(key, "3"), b"words\n");
     assert_eq!(driver.closed(key, "3"), Some((CloseReason::Peer, queued)));
 }
@@ -168,7 +168,7 @@ fn a_channel_that_is_paused_is_closed_as_any_other() {
     drop(agent);
     driver.until(|d| d.exit(key).is_some());
     driver.pump.resume_all(key).unwrap();
-    driver.to_end();
+    driver.finish();
     assert!(driver.of(key).all(|seen| !matches!(seen, Seen::Data(name, _) if name == "1")));
 }
 

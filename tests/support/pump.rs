@@ -117,7 +117,7 @@ impl Driver {
     }
 
     /// Goes on until all children have ended, and looks at the log as a whole.
-    pub(crate) fn to_end(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.drain();
         while !self.pump.is_empty() {
             self.step();
