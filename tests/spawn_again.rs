@@ -50,19 +50,25 @@ fn a_retry_does_not_do_without_what_is_required() {
 #[test]
 fn a_program_that_forks_for_itself_spawns_on_both_sides() {
     in_subprocess("a_program_that_forks_for_itself_spawns_on_both_sides", || {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/bin/true", dir.path().join("program")).unwrap();
         for without in PATHS {
-            let mut works = Command::new("/bin/true").without(without).prepare().unwrap();
-            let mut fails = Command::new("/nowhere/program").without(without).prepare().unwrap();
+            std::env::set_current_dir(dir.path()).unwrap();
+            let mut prepared = Command::new("./program").without(without).prepare().unwrap();
             // Both sides use what was prepared before they parted, one of them
-            // with errors to report, at the same time.
+            // where the program is and one where it is not, at the same time.
             // SAFETY: this process is the test's own and has one thread that
             // matters; the child allocates, which glibc makes safe after fork.
             let side = unsafe { libc::fork() };
+            if side == 0 {
+                std::env::set_current_dir("/").unwrap();
+            }
             let mut right = true;
-            for _ in 0..300 {
-                right &= match side {
-                    0 => fails.spawn().is_err_and(|e| e.raw_os_error() == Some(libc::ENOENT)),
-                    _ => works.spawn().is_ok_and(|mut child| child.wait().unwrap().success()),
+            for _ in 0..2000 {
+                right &= match (side, prepared.spawn()) {
+                    (0, Err(error)) => error.raw_os_error() == Some(libc::ENOENT),
+                    (0, Ok(_)) | (_, Err(_)) => false,
+                    (_, Ok(mut child)) => child.wait().unwrap().success(),
                 };
             }
             if side == 0 {

@@ -241,6 +241,12 @@ impl Child {
         Ok(self.exit)
     }
 
+    /// Gives up on a process that can't be waited for: its end is not to be
+    /// known.
+    pub(crate) fn miss(&mut self) -> Exit {
+        *self.exit.get_or_insert(Exit::missed(None))
+    }
+
     pub(crate) fn ends(&mut self) -> &mut Ends {
         &mut self.ends
     }

@@ -27,7 +27,7 @@ use crate::limits::{READ_SIZE, WAIT_TICK_MILLIS};
 use crate::signal::Signal;
 use crate::sys::Errno;
 use crate::sys::fd::{self, PipeWriter};
-use crate::sys::poll::{Interest, Readiness};
+use crate::sys::poll::Interest;
 
 mod backend;
 mod event;
@@ -172,7 +172,7 @@ impl Pump {
             Err(error) => return Err(error.into()),
         }
         if self.ticking > 0 {
-            self.look_at_ticking();
+            slots.give_ticking_turns(turns);
         }
         Ok(self.has_events())
     }
@@ -233,8 +233,7 @@ impl Pump {
     /// queues the rest up to the high-water mark. Who had fewer bytes taken than
     /// he gave gets [`Event::Drained`] when the queue is empty. Bytes that are
     /// taken are written, or counted as unsent by [`Event::Closed`] if nobody
-    /// reads them any more; only those on whose own write that shows are taken
-    /// and not counted.
+    /// reads them any more.
     pub fn write<'n>(
         &mut self,
         child: ChildKey,
@@ -253,6 +252,7 @@ impl Pump {
             match source.write(&mut self.writer, bytes) {
                 Ok(written) => taken = written,
                 Err(errno) => {
+                    source.unsent += bytes.len();
                     self.writing_failed(token, errno);
                     return Ok(bytes.len());
                 }
@@ -360,7 +360,8 @@ impl Pump {
     }
 
     /// Sets how many bytes a channel queues at most; 65,536 without this call.
-    /// What is queued above that stays.
+    /// What is queued above that stays. With 0 nothing is ever queued: a write
+    /// takes what the kernel takes.
     pub fn set_high_water<'n>(
         &mut self,
         child: ChildKey,
@@ -397,14 +398,6 @@ impl Pump {
             }
         }
         Ok(())
-    }
-
-    /// Children without a pidfd have their turn at every tick.
-    fn look_at_ticking(&mut self) {
-        let Self { slots, turns, .. } = self;
-        for token in slots.ticking() {
-            slots.give_turn(turns, token, Readiness::READ);
-        }
     }
 }
 
