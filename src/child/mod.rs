@@ -277,7 +277,7 @@ impl fmt::Display for SignalError {
     }
 }
 
-impl std::error::Error for SignalError {}
+impl core::error::Error for SignalError {}
 
 impl From<SignalError> for io::Error {
     fn from(error: SignalError) -> Self {

@@ -144,7 +144,7 @@ impl fmt::Display for PlanError {
     }
 }
 
-impl std::error::Error for PlanError {}
+impl core::error::Error for PlanError {}
 
 impl From<PlanError> for io::Error {
     fn from(error: PlanError) -> Self {

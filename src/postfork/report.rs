@@ -29,7 +29,7 @@ impl<'a> Report<'a> {
 
     /// By the child: the step is about to be taken.
     pub(crate) fn publish(self, step: u32) {
-        self.0.store((step as u64) << 32, Ordering::Release);
+        self.0.store(u64::from(step) << 32, Ordering::Release);
     }
 
     /// By the child: the step failed, and the child is about to exit.
@@ -39,7 +39,7 @@ impl<'a> Report<'a> {
             0 => Errno::IO.raw_os_error(),
             errno => errno,
         };
-        self.0.store((step as u64) << 32 | errno as u64, Ordering::Release);
+        self.0.store(u64::from(step) << 32 | errno as u64, Ordering::Release);
     }
 
     /// By the parent.

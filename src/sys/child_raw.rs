@@ -25,7 +25,7 @@ fn check(result: isize) -> Result<usize, Errno> {
     if result < 0 {
         Err(Errno::from_raw_os_error(result.wrapping_neg() as i32))
     } else {
-        Ok(result.cast_unsigned())
+        Ok(result as usize)
     }
 }
 
@@ -132,7 +132,7 @@ unsafe fn decimal(mut name: *const u8) -> Option<c_int> {
         match byte {
             0 => return Some(number),
             b'0'..=b'9' => {
-                number = number.wrapping_mul(10).wrapping_add((byte & 0xf) as c_int);
+                number = number.wrapping_mul(10).wrapping_add(c_int::from(byte & 0xf));
             }
             _ => return None,
         }

@@ -172,10 +172,12 @@ pub(crate) fn status_after_reap(pidfd: BorrowedFd<'_>) -> Option<c_int> {
 
         let mut info =
             PidfdInfo { mask: PIDFD_INFO_EXIT, cgroup_id: 0, ids: [0; 11], exit_code: 0 };
+        // Of another type in each libc.
+        #[allow(clippy::cast_lossless)]
+        let request = PIDFD_GET_INFO as _;
         // SAFETY: the kernel reads and writes the 64 bytes that the request
         // number names.
-        let asked =
-            check(unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO as _, &raw mut info) });
+        let asked = check(unsafe { libc::ioctl(pidfd.as_raw_fd(), request, &raw mut info) });
         (asked.is_ok() && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code)
     }
     #[cfg(not(linux))]
