@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use forkplan::Channel::{Null, ReadPipe, SocketPair, WritePipe};
 use forkplan::{Channel, Child, Command, Features, OnDrop, Open};
@@ -342,9 +342,9 @@ fn files_and_the_null_device_come_as_asked() -> io::Result<()> {
 
 #[test]
 fn an_owned_fd_is_closed_with_the_command_and_not_before() {
-    let (mut reader, writer) = io::pipe().unwrap();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
     let mut command = Command::new("sh");
-    command.args(["-c", "echo x"]).fd(1, OwnedFd::from(writer));
+    command.args(["-c", "echo x"]).fd(1, writer);
     let mut prepared = command.prepare().unwrap();
     drop(command);
     for _ in 0..2 {
@@ -352,6 +352,6 @@ fn an_owned_fd_is_closed_with_the_command_and_not_before() {
     }
     drop(prepared);
     let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
+    fs::File::from(reader).read_to_string(&mut text).unwrap();
     assert_eq!(text, "x\nx\n");
 }
