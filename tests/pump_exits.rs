@@ -40,13 +40,20 @@ fn exited_tells_the_code_or_the_signal() {
 #[test]
 fn a_signal_goes_by_name_or_number_and_to_nobody_once_the_child_is_reaped() {
     let mut driver = Driver::new();
-    let mut agent = driver.agent(pipes);
-    let key = agent.key;
-    agent.ask("trap 'echo usr1 >&9' USR1");
+    // A shell heeds its traps when the program that it waits for has ended.
+    let script = "trap 'echo usr1' USR1; trap 'echo usr2' USR2; echo ready; cat; exit 0";
+    let key = driver.sh(script);
+    driver.until(|d| d.data(key, "1") == b"ready\n");
     driver.pump.signal(key, "USR1".parse::<Signal>().unwrap()).unwrap();
-    assert_eq!(agent.ask(":"), "usr1\n");
-    driver.pump.signal(key, libc::SIGUSR1).unwrap();
-    assert_eq!(agent.ask(":"), "usr1\n");
+    driver.pump.signal(key, libc::SIGUSR2).unwrap();
+    driver.pump.close(key, 0).unwrap();
+    driver.finish();
+    let mut heeded: Vec<_> = driver.data(key, "1")[6..].chunks(5).map(<[u8]>::to_vec).collect();
+    heeded.sort();
+    assert_eq!(heeded, [b"usr1\n", b"usr2\n"]);
+
+    let agent = driver.agent(pipes);
+    let key = agent.key;
     let refused = driver.pump.signal(key, 12345);
     assert_eq!(refused, Err(SignalError::Errno(libc::EINVAL)));
     driver.pump.signal(key, Signal::STOP).unwrap();

@@ -46,9 +46,17 @@ pub use self::event::{ChannelError, ChildKey, CloseReason, Event};
 /// piece a call, until there is none. **Drain, then poll**: a poll with events
 /// left does not block, and events come in the order in which they are found.
 ///
-/// Nothing else blocks. Memory does not grow with what the children write, for
+/// No other call waits. Memory does not grow with what the children write, for
 /// their bytes are lent from one buffer; nor with what is written to them, for
 /// each channel's queue has a high-water mark.
+///
+/// One thing can block against our will, on Linux, and every program that reads
+/// pipes has it: a child that calls `splice(2)` from a source which has nothing
+/// (a socket) into its pipe holds the pipe's lock for as long as it waits, and
+/// neither `O_NONBLOCK` nor a signal gets a read or a close of our end past
+/// that; writes to a child that splices out of its pipe likewise. Give a child
+/// that does so (Rust's `io::copy` does) and that waits for us in turn a
+/// [`SocketPair`](crate::Channel::SocketPair), which has no such lock.
 ///
 /// What goes wrong with a channel is an event of it. `SIGPIPE` never comes from
 /// here, whatever the program's disposition is.
