@@ -166,6 +166,7 @@ fn a_child_that_cannot_be_waited_for_exits_and_ends_all_the_same() {
         let said = agent.ask("sleep 300 & echo $! >&9");
         let grandchild = Orphan(said.trim().parse().unwrap());
         refuse_syscall(libc::SYS_waitid, libc::EPERM);
+        refuse_syscall(libc::SYS_wait4, libc::EPERM);
         driver.pump.signal(key, Signal::KILL).unwrap();
         driver.until(|d| d.exit(key).is_some());
         assert_eq!(driver.exit(key).unwrap().status(), None);
