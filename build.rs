@@ -11,8 +11,9 @@ fn main() {
     let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     let width = env::var("CARGO_CFG_TARGET_POINTER_WIDTH").unwrap_or_default();
 
-    // Linux and the systems with its kernel: clone, pidfd, close_range.
-    if os == "linux" || os == "android" {
+    // clone, pidfd, close_range. Not Android, whose filter for apps ends a
+    // process at the sight of a call that it does not know.
+    if os == "linux" {
         println!("cargo:rustc-cfg=linux");
         // Architectures for which `sys::arch` has the syscall instruction. The
         // width leaves out x32, whose syscall numbers differ.

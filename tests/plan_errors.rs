@@ -184,7 +184,8 @@ fn what_the_system_refuses_is_its_errno() {
         let error = Command::new("/bin/true").stdin(Null).prepare().unwrap_err();
         let call = "open \"/dev/null\"";
         assert_eq!(error, PlanError::System { call, errno: libc::EMFILE });
-        assert_eq!(error.to_string(), "open \"/dev/null\": Too many open files");
+        // Each libc has its own words for the errno.
+        assert!(error.to_string().starts_with("open \"/dev/null\": "));
         let error = Command::new("/bin/true").stdin(Null).spawn().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
     });

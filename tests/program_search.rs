@@ -5,11 +5,10 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use forkplan::{Command, SpawnError};
-use support::PATHS;
+use support::{PATHS, write_program};
 
 /// Directories `a`, `b` and `c` under a temporary one.
 fn directories() -> tempfile::TempDir {
@@ -22,8 +21,7 @@ fn directories() -> tempfile::TempDir {
 
 /// A script that exits with `code`.
 fn program(path: impl AsRef<Path>, code: i32, mode: u32) {
-    fs::write(&path, format!("#!/bin/sh\nexit {code}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    write_program(path, &format!("#!/bin/sh\nexit {code}\n"), mode);
 }
 
 /// The child's `PATH` from elements below `root`.
@@ -92,8 +90,7 @@ fn one_that_is_nowhere_names_the_program_and_how_many_places() {
 #[test]
 fn a_file_that_is_no_program_ends_the_search() {
     let root = directories();
-    fs::write(root.path().join("a/prog"), "exit 1\n").unwrap();
-    fs::set_permissions(root.path().join("a/prog"), fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(root.path().join("a/prog"), "exit 1\n", 0o755);
     program(root.path().join("b/prog"), 2, 0o755);
     let mut command = Command::new("prog");
     command.env("PATH", path(root.path(), &["a", "b"]));

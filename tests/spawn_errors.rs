@@ -7,14 +7,13 @@ mod support;
 use core::error::Error;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use forkplan::plan::Step;
 use forkplan::{Channel, Command, Features, OnDrop, Open, SpawnError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::{
     EXCLUSIONS, PATHS, fds_of_self, in_subprocess, no_child_is_left, pause, place_at, with_fd,
+    write_program,
 };
 
 /// The error of a command that can't be spawned, by both paths. They say the
@@ -36,11 +35,6 @@ fn error_of(command: &Command<'_>) -> SpawnError {
 fn assert_error(command: &Command<'_>, errno: i32, words: &str) {
     let error = error_of(command);
     assert_eq!((error.raw_os_error(), error.to_string().as_str()), (Some(errno), words));
-}
-
-fn write_file(path: &Path, contents: &str, mode: u32) {
-    fs::write(path, contents).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 #[test]
@@ -86,7 +80,7 @@ fn where_directory_and_program_are_missing_the_directory_is_named() {
 fn a_file_that_may_not_be_run_is_eacces() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("plain");
-    write_file(&path, "", 0o644);
+    write_program(&path, "", 0o644);
     let words = format!("execve {path:?}: Permission denied");
     assert_error(&Command::new(&path), libc::EACCES, &words);
     assert_eq!(error_of(&Command::new(&path)).kind(), ErrorKind::PermissionDenied);
@@ -99,7 +93,7 @@ fn a_file_that_is_no_program_is_enoexec_and_no_shell_is_tried() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("script");
     let proof = dir.path().join("proof");
-    write_file(&path, &format!("echo ran > {}\n", proof.display()), 0o755);
+    write_program(&path, &format!("echo ran > {}\n", proof.display()), 0o755);
     assert_error(
         &Command::new(&path),
         libc::ENOEXEC,
@@ -122,12 +116,12 @@ fn a_path_through_a_file_is_enotdir() {
 fn a_script_names_its_interpreter_and_its_absence() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("script");
-    write_file(&path, "#!/bin/sh\nexit $1\n", 0o755);
+    write_program(&path, "#!/bin/sh\nexit $1\n", 0o755);
     for without in PATHS {
         let mut child = Command::new(&path).arg("7").without(without).spawn().unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(7));
     }
-    write_file(&path, "#!/nowhere/interpreter\n", 0o755);
+    write_program(&path, "#!/nowhere/interpreter\n", 0o755);
     let words = format!("execve {path:?}: No such file or directory");
     assert_error(&Command::new(&path), libc::ENOENT, &words);
 }

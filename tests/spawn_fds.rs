@@ -4,18 +4,16 @@
 
 mod support;
 
-use core::sync::atomic::{AtomicBool, Ordering};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::thread;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use forkplan::Channel::{Null, ReadPipe, SocketPair, WritePipe};
 use forkplan::{Channel, Child, Command, Features, OnDrop, Open};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::{
-    EXCLUSIONS, File, fds_of, fds_of_self, file_of, in_subprocess, pause, place_at, with_fd,
+    EXCLUSIONS, File, beside, fds_of, fds_of_self, file_of, in_subprocess, pause, place_at, with_fd,
 };
 
 /// A command for a child that stands still and is killed at the end.
@@ -312,21 +310,14 @@ fn an_fd_that_another_thread_opens_meanwhile_is_not_inherited() {
     in_subprocess("an_fd_that_another_thread_opens_meanwhile_is_not_inherited", || {
         lower_the_hard_limit();
         pause();
-        let done = AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    // Neither is CLOEXEC, as a careless library makes them.
-                    let (reader, writer) = rustix::pipe::pipe().unwrap();
-                    drop((reader, writer));
-                }
-            });
+        // Neither end is CLOEXEC, as a careless library makes them.
+        let careless = || drop(rustix::pipe::pipe().unwrap());
+        beside(careless, || {
             for without in EXCLUSIONS.into_iter().cycle().take(400) {
                 let child = paused(without).spawn().unwrap();
                 let numbers: Vec<i32> = files_of(&child).into_keys().collect();
                 assert_eq!(numbers, [0, 1, 2], "{without:?}");
             }
-            done.store(true, Ordering::Relaxed);
         });
     });
 }
@@ -351,9 +342,9 @@ fn files_and_the_null_device_come_as_asked() -> io::Result<()> {
 
 #[test]
 fn an_owned_fd_is_closed_with_the_command_and_not_before() {
-    let (mut reader, writer) = io::pipe().unwrap();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
     let mut command = Command::new("sh");
-    command.args(["-c", "echo x"]).fd(1, OwnedFd::from(writer));
+    command.args(["-c", "echo x"]).fd(1, writer);
     let mut prepared = command.prepare().unwrap();
     drop(command);
     for _ in 0..2 {
@@ -361,6 +352,6 @@ fn an_owned_fd_is_closed_with_the_command_and_not_before() {
     }
     drop(prepared);
     let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
+    fs::File::from(reader).read_to_string(&mut text).unwrap();
     assert_eq!(text, "x\nx\n");
 }

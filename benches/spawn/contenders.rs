@@ -1,13 +1,15 @@
 //! Who is measured. Each does the same: three new pipes on the child's 0, 1
 //! and 2, the parent's environment, no arguments.
 
+use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{self, Stdio};
 
 use command_fds::{CommandFdExt, FdMapping};
-use forkplan::{Command, Features};
+use forkplan::{Command, Features, Prepared};
 use subprocess::{Exec, Redirection};
 
 use crate::floor::Floor;
@@ -31,14 +33,29 @@ impl Contender {
     }
 }
 
+/// Three files for a child, opened before the load: their numbers are low
+/// whatever is opened later.
+pub struct LowFiles([File; 3]);
+
+impl LowFiles {
+    pub fn open() -> io::Result<Self> {
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        Ok(Self([null.try_clone()?, null.try_clone()?, null]))
+    }
+}
+
 /// All of them. The first is the floor that the others are compared with, the
 /// second the same once more: how far it is from 1 is how far noise goes.
-pub fn all(program: &Program) -> Vec<Contender> {
+///
+/// `low_files` are given to one of them in place of pipes. To be read beside its
+/// own figure without a load, for it makes no pipes.
+pub fn all(program: &Program, low_files: LowFiles) -> Vec<Contender> {
     let path = program.path();
     let mut all = vec![
         floor("floor", program),
         floor("floor again (A/A)", program),
         prepared("forkplan, prepared", path, Features::empty()),
+        given("forkplan, prepared, low files", path, low_files),
         one_shot("forkplan, one-shot", path, Features::empty()),
         prepared("forkplan, prepared, fork path", path, Features::SHARED_MEMORY),
         one_shot("forkplan, one-shot, fork path", path, Features::SHARED_MEMORY),
@@ -65,7 +82,20 @@ fn floor(name: &'static str, program: &Program) -> Contender {
 }
 
 fn prepared(name: &'static str, path: &Path, without: Features) -> Contender {
-    let mut prepared = Command::new(path).without(without).prepare().unwrap();
+    run_prepared(name, Command::new(path).without(without).prepare().unwrap())
+}
+
+fn given(
+    name: &'static str,
+    path: &Path,
+    LowFiles([stdin, stdout, stderr]): LowFiles,
+) -> Contender {
+    let mut command = Command::new(path);
+    command.stdin(stdin).stdout(stdout).stderr(stderr);
+    run_prepared(name, command.prepare().unwrap())
+}
+
+fn run_prepared(name: &'static str, mut prepared: Prepared<'static>) -> Contender {
     Contender::new(name, move || {
         let watch = Watch::start();
         let mut child = prepared.spawn().unwrap();

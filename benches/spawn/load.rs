@@ -18,12 +18,30 @@ pub struct Load {
 
 impl Load {
     pub fn new(options: &Options) -> io::Result<Self> {
+        if let Some(cpu) = options.pin {
+            pin(cpu)?;
+        }
         Ok(Self {
             _resident: resident(options.resident_mib << 20),
             _fds: open(options.fds)?,
             _threads: (1..options.threads).map(|_| parked_thread()).collect(),
         })
     }
+}
+
+/// What this thread starts, threads and children, inherits it.
+fn pin(cpu: usize) -> io::Result<()> {
+    if cpu >= libc::CPU_SETSIZE as usize {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: all zero is an empty set, in which there is room for `cpu`; the
+    // kernel reads it.
+    let failed = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &set) != 0
+    };
+    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Memory that is there and not only promised.

@@ -11,16 +11,18 @@ cargo bench --bench spawn -- [options]
 --resident MIB  memory that the parent has touched (0)
 --fds N         fds that the parent has open besides (0)
 --threads N     threads that the parent has (1)
+--pin N         run on CPU N alone, parent and children: least noise
 --seed N        seed of the order; without it a new one, which is printed
 --program PATH  what is spawned, in place of a tiny static program built now
---only PART     contenders whose name has PART in it, and no warming up: for
-                tracing one. May be given more than once";
+--only NAME     the contender of that name, or all whose names have NAME in
+                them, and no warming up: for tracing one. May be repeated";
 
 pub struct Options {
     pub rounds: usize,
     pub resident_mib: usize,
     pub fds: usize,
     pub threads: usize,
+    pub pin: Option<usize>,
     pub seed: u64,
     pub program: Option<PathBuf>,
     pub only: Vec<String>,
@@ -34,6 +36,7 @@ impl Options {
             resident_mib: 0,
             fds: 0,
             threads: 1,
+            pin: None,
             seed: fastrand::u64(..),
             program: None,
             only: Vec::new(),
@@ -47,6 +50,7 @@ impl Options {
                 "--resident" => options.resident_mib = number(&value()?)?,
                 "--fds" => options.fds = number(&value()?)?,
                 "--threads" => options.threads = number(&value()?)?,
+                "--pin" => options.pin = Some(number(&value()?)?),
                 "--seed" => options.seed = number(&value()?)?,
                 "--program" => options.program = Some(value()?.into()),
                 "--only" => options.only.push(value()?),

@@ -56,6 +56,8 @@ pub struct Child {
     exit: Option<Exit>,
     ends: Ends,
     on_drop: OnDrop,
+    /// Somebody else waits for it.
+    detached: bool,
 }
 
 /// What happens to a child whose handle is dropped while it runs.
@@ -100,7 +102,7 @@ pub enum SignalError {
 
 impl Child {
     pub(crate) fn new(pid: i32, pidfd: Option<OwnedFd>, ends: Ends, on_drop: OnDrop) -> Self {
-        Self { pid, pidfd, exit: None, ends, on_drop }
+        Self { pid, pidfd, exit: None, ends, on_drop, detached: false }
     }
 
     /// The process id. `None` once it has been reaped: the number may be
@@ -216,7 +218,7 @@ impl Child {
     /// Lets the process go, whatever was to happen on drop: closes our ends,
     /// and returns the pidfd by which somebody may still wait for it.
     pub fn detach(mut self) -> Option<OwnedFd> {
-        self.on_drop = OnDrop::Detach;
+        self.detached = true;
         self.pidfd.take()
     }
 
@@ -239,6 +241,12 @@ impl Child {
         Ok(self.exit)
     }
 
+    /// Gives up on a process that can't be waited for: its end is not to be
+    /// known.
+    pub(crate) fn miss(&mut self) -> Exit {
+        *self.exit.get_or_insert(Exit::missed(None))
+    }
+
     pub(crate) fn ends(&mut self) -> &mut Ends {
         &mut self.ends
     }
@@ -254,6 +262,9 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
+        if self.detached {
+            return;
+        }
         let running = matches!(self.reap(false), Ok(None));
         if running && self.on_drop == OnDrop::Kill {
             let _ = self.kill();
@@ -299,6 +310,13 @@ impl core::error::Error for SignalError {}
 impl From<SignalError> for io::Error {
     fn from(error: SignalError) -> Self {
         Self::new(Self::from_raw_os_error(error.errno()).kind(), error)
+    }
+}
+
+// Here and not in `sys`, which has no std.
+impl From<Errno> for io::Error {
+    fn from(errno: Errno) -> Self {
+        Self::from_raw_os_error(errno.raw_os_error())
     }
 }
 

@@ -16,7 +16,7 @@ use crate::limits::FD_MAX;
 /// ```
 /// use forkplan::plan::FdMap;
 ///
-/// // Swap stdout and stderr, keep the report's fd 2's number free for it.
+/// // stdout and stderr, the other way round.
 /// let mut map = FdMap::<8>::new();
 /// map.map(1, 2)?.map(2, 1)?;
 /// let plan = map.solve()?;
@@ -90,6 +90,8 @@ pub enum FdMapError {
         /// The lowest number that is too large.
         limit: i32,
     },
+    /// A spare number is a source, a target or a kept fd.
+    SpareInUse(i32),
     /// A copy has to be put aside, unnamed fds are kept, and no
     /// [`spare`](FdMap::spare) number is left.
     NeedsSpare,
@@ -180,9 +182,18 @@ impl<const N: usize> FdMap<N> {
         if let Some(m) = problem.map.iter().find(|m| m.target >= limit) {
             return Err(FdMapError::TargetAtLimit { target: m.target, limit });
         }
+        let taken = |fd: i32| {
+            problem.map.iter().any(|m| m.target == fd || m.source == fd)
+                || problem.keep.contains(&fd)
+        };
+        if let Some(&fd) = problem.spare.iter().find(|&&fd| taken(fd)) {
+            return Err(FdMapError::SpareInUse(fd));
+        }
         let moves = self.moves.as_flattened_mut();
         let mut len = 0;
-        let solved = problem.moves(&mut self.cells[..self.map_len], |step| {
+        // All cells, for the numbers that kept fds take: `N` of them, and few
+        // entries, would else leave no number to be found.
+        let solved = problem.moves(&mut self.cells, |step| {
             moves[len] = step;
             len += 1;
         });
@@ -279,6 +290,7 @@ impl fmt::Display for FdMapError {
             Self::NoNumber { limit } => {
                 write!(f, "no fd number below the limit of {limit} is free for a copy put aside")
             }
+            Self::SpareInUse(fd) => write!(f, "fd {fd} can't be spared: it is in use"),
             Self::NeedsSpare => {
                 f.write_str("unnamed fds are kept, and no spare number is left for a copy")
             }

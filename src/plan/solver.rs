@@ -144,7 +144,9 @@ impl<'a> Problem<'a> {
     }
 
     /// Hands `emit` the copies in their order. `cells` has one cell for each
-    /// entry. On an error some steps were handed out already and mean nothing.
+    /// entry; where there are many kept fds, one for every ten of them, so that
+    /// a free number is found. On an error some steps were handed out already
+    /// and mean nothing.
     pub(crate) fn moves(
         &self,
         cells: &mut [Cell],
@@ -192,8 +194,11 @@ impl<'a> Problem<'a> {
 
     /// The entry that will overwrite `fd`.
     fn moving_entry_at(&self, fd: i32) -> Option<usize> {
-        let k = self.map.binary_search_by_key(&fd, |m| m.target).ok()?;
-        (self.map[k].source != fd).then_some(k)
+        self.entry_at(fd).filter(|&k| self.map[k].source != fd)
+    }
+
+    fn entry_at(&self, fd: i32) -> Option<usize> {
+        self.map.binary_search_by_key(&fd, |m| m.target).ok()
     }
 
     /// A kept fd on somebody's target number moves, unless a reader copies it.
@@ -212,12 +217,23 @@ impl<'a> Problem<'a> {
                 }
                 // Someone's copy of it is mapped and stays open.
                 Some(_) => {}
-                // It stays in place. Elsewhere it is marked with all others.
-                None if self.closing == Closing::Keep => emit(Step::SetCloexec { fd }),
+                // An entry of its own: it is mapped where it is and stays open.
+                None if self.entry_at(fd).is_some() => {}
+                // It stays in place.
+                None if !self.marks(fd) => emit(Step::SetCloexec { fd }),
                 None => {}
             }
         }
         Ok(())
+    }
+
+    /// Whether [`closing`](Self::closing) marks `fd`, which is no target.
+    fn marks(&self, fd: i32) -> bool {
+        match self.closing {
+            Closing::Unshare | Closing::Range | Closing::Listed => true,
+            Closing::Each { below } => fd < below,
+            Closing::Keep => false,
+        }
     }
 
     /// Leaves first: an entry goes as soon as nobody reads its target.
@@ -315,8 +331,8 @@ impl Numbers<'_> {
                 take(cells, fd);
             }
         }
-        // The bits cover 32 numbers an entry, and an entry takes two of them:
-        // one is free unless there are 30 kept fds for each entry.
+        // The bits cover 32 numbers a cell, and an entry takes two of them. One
+        // is free unless there are some 30 kept fds for each cell.
         let free = (0..).zip(cells.iter()).find(|(_, cell)| cell.taken != u32::MAX);
         let (word, cell) = free.ok_or(Unsolvable::NoNumber)?;
         let number = word * 32 + cell.taken.trailing_ones() as i32;

@@ -8,7 +8,8 @@ use crate::channel::Name;
 use crate::child::Exit;
 
 /// A child in a pump: its place and which of the children that were there.
-/// Never names another child, even when that one has the same place.
+/// Never names another child of that pump, even when that one has the same
+/// place. It means nothing to another pump, which can't tell it from its own.
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -96,7 +97,8 @@ pub enum Event<'a> {
         /// The channel.
         channel: Name<'a>,
     },
-    /// A channel took fewer bytes than it was given and is empty now.
+    /// A channel took fewer bytes than it was given, and now its queue is
+    /// empty.
     Drained {
         /// The child.
         child: ChildKey,
@@ -111,7 +113,7 @@ pub enum Event<'a> {
         channel: Name<'a>,
         /// Who closed it.
         reason: CloseReason,
-        /// Bytes that were queued and are lost.
+        /// Bytes that were taken and never written.
         unsent: usize,
     },
     /// The process ended and was reaped.
@@ -178,7 +180,7 @@ pub enum CloseReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ChannelError {
-    /// The key names no child: it has ended, or it is another pump's.
+    /// The key names no child: it has ended.
     NoChild,
     /// The child has no channel of this name with an end of ours.
     NoChannel,

@@ -27,7 +27,7 @@ use crate::limits::{READ_SIZE, WAIT_TICK_MILLIS};
 use crate::signal::Signal;
 use crate::sys::Errno;
 use crate::sys::fd::{self, PipeWriter};
-use crate::sys::poll::{Interest, Readiness};
+use crate::sys::poll::Interest;
 
 mod backend;
 mod event;
@@ -46,9 +46,17 @@ pub use self::event::{ChannelError, ChildKey, CloseReason, Event};
 /// piece a call, until there is none. **Drain, then poll**: a poll with events
 /// left does not block, and events come in the order in which they are found.
 ///
-/// Nothing else blocks. Memory does not grow with what the children write, for
+/// No other call waits. Memory does not grow with what the children write, for
 /// their bytes are lent from one buffer; nor with what is written to them, for
 /// each channel's queue has a high-water mark.
+///
+/// One thing can block against our will, on Linux, and every program that reads
+/// pipes has it: a child that calls `splice(2)` from a source which has nothing
+/// (a socket) into its pipe holds the pipe's lock for as long as it waits, and
+/// neither `O_NONBLOCK` nor a signal gets a read or a close of our end past
+/// that; writes to a child that splices out of its pipe likewise. Give a child
+/// that does so (Rust's `io::copy` does) and that waits for us in turn a
+/// [`SocketPair`](crate::Channel::SocketPair), which has no such lock.
 ///
 /// What goes wrong with a channel is an event of it. `SIGPIPE` never comes from
 /// here, whatever the program's disposition is.
@@ -172,7 +180,7 @@ impl Pump {
             Err(error) => return Err(error.into()),
         }
         if self.ticking > 0 {
-            self.look_at_ticking();
+            slots.give_ticking_turns(turns);
         }
         Ok(self.has_events())
     }
@@ -233,8 +241,7 @@ impl Pump {
     /// queues the rest up to the high-water mark. Who had fewer bytes taken than
     /// he gave gets [`Event::Drained`] when the queue is empty. Bytes that are
     /// taken are written, or counted as unsent by [`Event::Closed`] if nobody
-    /// reads them any more; only those on whose own write that shows are taken
-    /// and not counted.
+    /// reads them any more.
     pub fn write<'n>(
         &mut self,
         child: ChildKey,
@@ -253,6 +260,7 @@ impl Pump {
             match source.write(&mut self.writer, bytes) {
                 Ok(written) => taken = written,
                 Err(errno) => {
+                    source.unsent += bytes.len();
                     self.writing_failed(token, errno);
                     return Ok(bytes.len());
                 }
@@ -360,7 +368,8 @@ impl Pump {
     }
 
     /// Sets how many bytes a channel queues at most; 65,536 without this call.
-    /// What is queued above that stays.
+    /// What is queued above that stays. With 0 nothing is ever queued: a write
+    /// takes what the kernel takes.
     pub fn set_high_water<'n>(
         &mut self,
         child: ChildKey,
@@ -397,14 +406,6 @@ impl Pump {
             }
         }
         Ok(())
-    }
-
-    /// Children without a pidfd have their turn at every tick.
-    fn look_at_ticking(&mut self) {
-        let Self { slots, turns, .. } = self;
-        for token in slots.ticking() {
-            slots.give_turn(turns, token, Readiness::READ);
-        }
     }
 }
 

@@ -32,6 +32,13 @@ impl Outbox {
         self.bytes.is_empty()
     }
 
+    /// Whether room for a write is waited for: to write what is queued, or to
+    /// tell who was refused bytes though nothing is queued, as with a high-water
+    /// mark of 0.
+    pub(super) fn wants_room(&self) -> bool {
+        self.refused || !self.is_empty()
+    }
+
     /// Queues a beginning of `bytes`; how many were taken.
     pub(super) fn offer(&mut self, bytes: &[u8]) -> usize {
         let room = self.high_water.saturating_sub(self.bytes.len());
@@ -93,6 +100,17 @@ mod tests {
         assert_eq!(outbox.offer(b"abc"), 3);
         outbox.advance(3);
         assert!(!outbox.take_drained());
+    }
+
+    #[test]
+    fn a_queue_that_takes_nothing_still_owes_a_notice_when_there_is_room() {
+        let mut outbox = Outbox::new();
+        outbox.set_high_water(0);
+        assert!(!outbox.wants_room());
+        assert_eq!(outbox.offer(b"abc"), 0);
+        assert!(outbox.wants_room());
+        assert!(outbox.take_drained());
+        assert!(!outbox.wants_room());
     }
 
     proptest! {

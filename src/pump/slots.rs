@@ -147,15 +147,15 @@ impl Slots {
         }
     }
 
-    /// The processes that have no pidfd and were not reaped.
-    pub(super) fn ticking(&self) -> Vec<Token> {
-        let places = self.places.iter().zip(0..);
-        let ticking = places.filter_map(|(place, index)| {
-            let slot = place.slot.as_ref()?;
-            let child = ChildKey { index, generation: place.generation };
+    /// Queues each process that has no pidfd and was not reaped, once.
+    pub(super) fn give_ticking_turns(&mut self, turns: &mut VecDeque<Token>) {
+        for (place, index) in self.places.iter_mut().zip(0..) {
+            let Some(slot) = &mut place.slot else { continue };
             let ticks = slot.exit_place.is_none() && !slot.life.has_exited();
-            ticks.then_some(Token { child, part: Part::Process })
-        });
-        ticking.collect()
+            if ticks && !core::mem::replace(&mut slot.exit_in_turn, true) {
+                let child = ChildKey { index, generation: place.generation };
+                turns.push_back(Token { child, part: Part::Process });
+            }
+        }
     }
 }

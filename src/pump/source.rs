@@ -88,7 +88,7 @@ impl Source {
     pub(super) fn interest(&self) -> Interest {
         let mut interest = Interest::empty();
         interest.set(Interest::READ, self.reading && !self.paused);
-        interest.set(Interest::WRITE, self.writing && !self.outbox.is_empty());
+        interest.set(Interest::WRITE, self.writing && self.outbox.wants_room());
         let both_open = self.reading && self.writing;
         interest.set(Interest::HANGUP, self.writing && !(both_open && self.paused));
         interest

@@ -95,7 +95,7 @@ impl Pump {
             Ok(None) => return,
             Ok(Some(exit)) => exit,
             // Not to be known, and not to be asked for ever.
-            Err(_) => Exit::missed(None),
+            Err(_) => slot.child.miss(),
         };
         let ended = slot.life.exited();
         match slot.exit_place.take() {

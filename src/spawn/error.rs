@@ -10,7 +10,7 @@ use std::{error, fmt};
 use crate::command::PlanError;
 use crate::plan::Step;
 use crate::signal::Signal;
-use crate::sys::Message;
+use crate::sys::{Errno, Message, clone};
 
 /// A spawn that failed, synchronously: no program was started, and no process,
 /// fd or pidfd is left.
@@ -68,6 +68,11 @@ impl SpawnError {
         Self(Box::new(Inner { stage: Stage::Child { index, step, subject }, cause }))
     }
 
+    /// Whether it was the call that makes a child.
+    pub(super) fn is_from_clone(&self) -> bool {
+        matches!(&self.0.stage, Stage::Parent(subject) if clone::NAMES.contains(&subject.as_str()))
+    }
+
     /// The child's step that failed. `None` if it never came to a child.
     pub fn step(&self) -> Option<Step> {
         match self.0.stage {
@@ -118,6 +123,12 @@ impl SpawnError {
             Cause::Died(Some(status)) if status & 0x7f != 0 => Some((status & 0x7f).into()),
             _ => None,
         }
+    }
+
+    /// Whether somebody has the program open for writing.
+    pub(super) fn is_busy(&self) -> bool {
+        let at_exec = matches!(self.step(), Some(Step::Exec { .. }));
+        at_exec && self.raw_os_error() == Some(Errno::TXTBSY.raw_os_error())
     }
 
     /// The kind that this has as an `io::Error`. A child that was killed is

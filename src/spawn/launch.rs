@@ -13,7 +13,8 @@ use super::{Opened, Prepared, SpawnError};
 use crate::child::Child;
 use crate::plan::Step;
 use crate::postfork::{self, Job, Progress, Report};
-use crate::sys::clone::{Cloned, clone};
+use crate::sys::clone::{self, Cloned, clone};
+use crate::sys::memory::SharedWord;
 use crate::sys::poll::{Interest, PollFd, poll};
 use crate::sys::signals::Blocked;
 use crate::sys::{Errno, Features, process, signals};
@@ -21,14 +22,21 @@ use crate::sys::{Errno, Features, process, signals};
 /// Between two looks at a child whose pipe is not closed.
 const LOOK_PAST_NOTICE: Duration = Duration::from_millis(50);
 
-/// Between two looks at a child that has not said how it went. Only an emulator
-/// that forks where it was told to share memory ever comes to it twice.
+/// Between two looks at a child that has not said how it went.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
+/// Looks before the first such sleep. The kernel lets a parent go on a moment
+/// before it marks the child as one that has called exec.
+const LOOKS_AT_ONCE: u32 = 16;
+
 impl Opened<'_, '_> {
-    pub(super) fn launch(mut self) -> Result<Child, SpawnError> {
+    /// Makes the child. Our ends are its handle's if it comes to its program,
+    /// and stay here if not.
+    pub(super) fn launch(&mut self) -> Result<Child, SpawnError> {
         let prepared = &*self.prepared;
-        let report = Report::begin(prepared.scratch.region.report());
+        let region = &prepared.scratch.region;
+        let word = self.shared_word.as_ref().map_or(region.word(), SharedWord::word);
+        let report = Report::begin(word);
         // The plan alone says whether fds are shared: a child that shares ours
         // and does not begin with this step would move them.
         let begins = prepared.scratch.steps.first();
@@ -49,30 +57,35 @@ impl Opened<'_, '_> {
         // made so by `Frozen`, into whose text all steps point. The stack is
         // that of `self.prepared`, which we hold mutably, and the walk uses
         // less of it than there is.
-        let cloned = unsafe {
-            let region = &prepared.scratch.region;
-            clone(features, signals::SIGCHLD, region, postfork::enter, argument)
-        };
+        let cloned =
+            unsafe { clone(features, signals::SIGCHLD, region, postfork::enter, argument) };
         drop(blocked);
-        let cloned = cloned.map_err(|errno| {
-            SpawnError::in_parent(clone_name(prepared.features), errno.raw_os_error())
-        })?;
+        let cloned = cloned
+            .map_err(|errno| SpawnError::in_parent(clone::name(features), errno.raw_os_error()))?;
         if let Some((reader, writer)) = self.notice.take() {
             drop(writer);
             wait_for_notice(&reader, &cloned, report, &prepared.scratch.steps);
         }
-        match failure(&cloned, report, &prepared.scratch.steps) {
-            None => {
-                let ends = core::mem::take(&mut self.ends);
-                Ok(Child::new(cloned.pid, cloned.pidfd, ends, self.prepared.on_drop))
-            }
-            Some((index, cause)) => {
-                // Reaps; `ECHILD` says that somebody else has.
-                let _ = process::wait(cloned.pid, pidfd(&cloned), true);
-                Err(self.prepared.child_error(index, cause))
-            }
-        }
+        let Some((index, why)) = failure(&cloned, report, &prepared.scratch.steps) else {
+            let ends = core::mem::take(&mut self.ends);
+            return Ok(Child::new(cloned.pid, cloned.pidfd, ends, prepared.on_drop));
+        };
+        // It is about to end, or has. `ECHILD`: somebody else has reaped it.
+        let reaped = process::wait(cloned.pid, pidfd(&cloned), true).ok().flatten();
+        let cause = match why {
+            Why::Errno(errno) => Cause::Errno(errno.raw_os_error()),
+            Why::Died => Cause::Died(reaped.map(|reaped| reaped.status)),
+        };
+        Err(prepared.child_error(index, cause))
     }
+}
+
+/// Why a child did not reach its program.
+enum Why {
+    /// The step failed.
+    Errno(Errno),
+    /// It ended while it took the step.
+    Died,
 }
 
 /// Waits until the pipe is closed, by exec or the child's end. Nothing is ever
@@ -87,8 +100,8 @@ fn wait_for_notice(reader: &OwnedFd, cloned: &Cloned, report: Report<'_>, steps:
         match report.read() {
             Progress::Failed(..) => return,
             Progress::At(index) => {
-                let at_exec = matches!(steps.get(index as usize), Some(Step::Exec { .. }));
-                let reached = at_exec && process::reached_exec(cloned.pid) == Some(true);
+                let reached = at_exec(steps, index as usize)
+                    && process::reached_exec(cloned.pid) == Some(true);
                 if reached || process::has_ended(cloned.pid, pidfd(cloned)) != Ok(false) {
                     return;
                 }
@@ -97,21 +110,20 @@ fn wait_for_notice(reader: &OwnedFd, cloned: &Cloned, report: Report<'_>, steps:
     }
 }
 
-/// Why the program was not reached; `None` if it was.
+/// Where and why the program was not reached; `None` if it was. Reaps nothing.
 ///
 /// "At exec and not failed" is not enough: the child may have been killed right
 /// there. So the kernel is asked whether exec was reached, which it knows of a
 /// zombie too.
-fn failure(cloned: &Cloned, report: Report<'_>, steps: &[Step]) -> Option<(usize, Cause)> {
+fn failure(cloned: &Cloned, report: Report<'_>, steps: &[Step]) -> Option<(usize, Why)> {
     let mut ended = false;
+    let mut looks = 0;
     loop {
         let index = match report.read() {
-            Progress::Failed(index, errno) => {
-                return Some((index as usize, Cause::Errno(errno.raw_os_error())));
-            }
+            Progress::Failed(index, errno) => return Some((index as usize, Why::Errno(errno))),
             Progress::At(index) => index as usize,
         };
-        if let Some(Step::Exec { .. }) = steps.get(index) {
+        if at_exec(steps, index) {
             match process::reached_exec(cloned.pid) {
                 Some(true) => return None,
                 // Reaped by somebody else, or by itself where SIGCHLD is
@@ -121,27 +133,25 @@ fn failure(cloned: &Cloned, report: Report<'_>, steps: &[Step]) -> Option<(usize
             }
         }
         if ended {
-            let reaped = process::wait(cloned.pid, pidfd(cloned), true).ok().flatten();
-            return Some((index, Cause::Died(reaped.map(|reaped| reaped.status))));
+            return Some((index, Why::Died));
         }
         match process::has_ended(cloned.pid, pidfd(cloned)) {
             // Once more: it may have gone on between the two looks.
             Ok(true) | Err(_) => ended = true,
+            Ok(false) if looks < LOOKS_AT_ONCE => thread::yield_now(),
+            // Where memory is shared we are here only if an emulator forks.
             Ok(false) => thread::sleep(LOOK_AGAIN),
         }
+        looks += 1;
     }
+}
+
+fn at_exec(steps: &[Step], index: usize) -> bool {
+    matches!(steps.get(index), Some(Step::Exec { .. }))
 }
 
 fn pidfd(cloned: &Cloned) -> Option<std::os::fd::BorrowedFd<'_>> {
     cloned.pidfd.as_ref().map(AsFd::as_fd)
-}
-
-fn clone_name(features: Features) -> &'static str {
-    match features.contains(Features::CLONE3) {
-        true => "clone3",
-        false if cfg!(raw_syscalls) => "clone",
-        false => "fork",
-    }
 }
 
 impl Prepared<'_> {
@@ -175,21 +185,25 @@ impl Prepared<'_> {
     }
 
     /// Whether a spawn that failed since the kernel refused a feature may be
-    /// tried again without it. `used` is what it was tried with.
-    pub(super) fn does_without(&mut self, error: &SpawnError, used: Features) -> bool {
+    /// tried again without it.
+    pub(super) fn does_without(&mut self, error: &SpawnError) -> bool {
         const REFUSED: [Errno; 3] = [Errno::NOSYS, Errno::PERM, Errno::INVAL];
-        let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-        let refused = errno.is_some_and(|errno| REFUSED.contains(&errno));
-        let still = match error.step() {
-            // An unshare that fails for want of memory copies too much.
-            Some(Step::Unshare { .. }) => used - Features::SHARED_FILES,
-            Some(Step::MarkRange { .. }) if refused => (used - Features::CLOSE_RANGE).consistent(),
-            None if refused && error.subject() == Some(clone_name(used)) => {
-                (used & Features::look_again()).consistent()
-            }
-            _ => return false,
+        let Some(errno) = error.raw_os_error().map(Errno::from_raw_os_error) else {
+            return false;
         };
-        if still == used {
+        let refused = REFUSED.contains(&errno);
+        let used = self.features;
+        let still = match error.step() {
+            // One that fails for want of memory copies too much.
+            Some(Step::Unshare { .. }) => used - Features::SHARED_FILES,
+            Some(Step::MarkRange { .. }) if refused => used - Features::CLOSE_RANGE,
+            // A full table has no number for the directory.
+            Some(Step::MarkListed { .. }) => used - Features::PROC_FD,
+            None if refused && error.is_from_clone() => used & Features::look_again(),
+            _ => used,
+        };
+        let still = still.consistent();
+        if still == used || !still.contains(self.require) {
             return false;
         }
         if used.contains(Features::CLONE3) && !still.contains(Features::CLONE3) {

@@ -7,10 +7,12 @@
 extern crate std;
 
 use core::iter;
+use core::time::Duration;
 use std::boxed::Box;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::thread;
 use std::vec::Vec;
 
 use rustix::fs::OFlags;
@@ -30,6 +32,12 @@ mod strings;
 
 pub use self::error::SpawnError;
 pub use self::open::Opened;
+
+/// The first sleep before a program that is open for writing is tried again;
+/// each is twice as long as the one before.
+const BUSY_SLEEP: Duration = Duration::from_millis(1);
+/// And the last.
+const BUSY_SLEEP_MAX: Duration = Duration::from_millis(64);
 
 /// A command with everything worked out: spawns again and again, without
 /// allocation in parent or child.
@@ -63,6 +71,7 @@ pub struct Prepared<'fd> {
     finish: Vec<Step>,
     limit: i32,
     features: Features,
+    require: Features,
     inherit_unnamed_fds: bool,
     on_drop: OnDrop,
     scratch: Scratch,
@@ -161,6 +170,7 @@ impl<'fd> Prepared<'fd> {
             finish: self.finish.clone(),
             limit: self.limit,
             features: self.features,
+            require: self.require,
             inherit_unnamed_fds: self.inherit_unnamed_fds,
             on_drop: self.on_drop,
             scratch: Scratch::new(self.entries.len(), self.openers.len(), steps)?,
@@ -176,14 +186,23 @@ impl<'fd> Prepared<'fd> {
     ///
     /// A feature that the kernel had when it was asked and refuses now (a
     /// seccomp filter of this thread's) is done without, from here on.
+    ///
+    /// A program that somebody has open for writing (`ETXTBSY`) is tried again
+    /// for an eighth of a second: if this process has just written it, a child
+    /// that another thread forked meanwhile holds it open until its exec.
     pub fn spawn(&mut self) -> Result<Child, SpawnError> {
+        let mut opened = self.open()?;
+        let mut busy = BUSY_SLEEP;
         loop {
-            let features = self.features;
-            let result = self.open()?.spawn();
-            match result {
-                Err(error) if self.does_without(&error, features) => {}
+            match opened.launch() {
+                Err(error) if opened.prepared.does_without(&error) => {}
+                Err(error) if error.is_busy() && busy <= BUSY_SLEEP_MAX => {
+                    thread::sleep(busy);
+                    busy *= 2;
+                }
                 result => return result,
             }
+            opened.complete_plan()?;
         }
     }
 }

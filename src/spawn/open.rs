@@ -9,7 +9,9 @@ use std::string::ToString;
 use super::{Opener, Prepared, Scratch, SpawnError};
 use crate::channel::Open;
 use crate::child::{Child, Ends};
+use crate::limits::SHARED_FD_MAX;
 use crate::plan::{Closing, Mapping, Plan, Problem, Step, Strings, Unsolvable, lay_out};
+use crate::sys::memory::SharedWord;
 use crate::sys::{Errno, Features, fd};
 
 /// A spawn about to happen: its channels are open, its plan is complete.
@@ -32,6 +34,8 @@ pub struct Opened<'p, 'fd> {
     pub(super) ends: Ends,
     /// On the fork path: a pipe whose write end exec closes.
     pub(super) notice: Option<(OwnedFd, OwnedFd)>,
+    /// On the fork path: where the child reports.
+    pub(super) shared_word: Option<SharedWord>,
 }
 
 impl<'fd> Prepared<'fd> {
@@ -39,12 +43,9 @@ impl<'fd> Prepared<'fd> {
     pub fn open(&mut self) -> Result<Opened<'_, 'fd>, SpawnError> {
         let ends = Ends::new(self.infos.clone());
         // From here on dropping it closes whatever was opened.
-        let mut opened = Opened { prepared: self, ends, notice: None };
+        let mut opened = Opened { prepared: self, ends, notice: None, shared_word: None };
         opened.check_sources()?;
         opened.open_channels()?;
-        if !opened.prepared.features.contains(Features::SHARED_MEMORY) {
-            opened.notice = Some(fd::pipe().map_err(failed("pipe2"))?);
-        }
         opened.complete_plan()?;
         Ok(opened)
     }
@@ -53,7 +54,9 @@ impl<'fd> Prepared<'fd> {
     fn closing(&self) -> Closing {
         if self.inherit_unnamed_fds {
             Closing::Keep
-        } else if self.features.contains(Features::SHARED_FILES) {
+        } else if self.features.contains(Features::SHARED_FILES)
+            && self.scratch.map.iter().all(|m| m.source < SHARED_FD_MAX)
+        {
             Closing::Unshare
         } else if self.features.contains(Features::CLOSE_RANGE) {
             Closing::Range
@@ -81,7 +84,7 @@ impl Opened<'_, '_> {
     /// Returns when the program is reached, or with the step that failed, as
     /// [`Prepared::spawn`] does; but where the kernel refuses a feature, that
     /// is the error, since the plan is not to be changed.
-    pub fn spawn(self) -> Result<Child, SpawnError> {
+    pub fn spawn(mut self) -> Result<Child, SpawnError> {
         self.launch()
     }
 
@@ -139,8 +142,13 @@ impl Opened<'_, '_> {
         Ok(())
     }
 
-    /// Solves the map with the numbers that the ends have got.
-    fn complete_plan(&mut self) -> Result<(), SpawnError> {
+    /// Solves the map with the numbers that the ends have got, and makes what
+    /// the fork path needs. Again, where a feature is done without.
+    pub(super) fn complete_plan(&mut self) -> Result<(), SpawnError> {
+        if !self.prepared.features.contains(Features::SHARED_MEMORY) {
+            self.notice = Some(fd::pipe().map_err(failed("pipe2"))?);
+            self.shared_word = Some(SharedWord::map().map_err(failed("mmap"))?);
+        }
         let Prepared { openers, entries, scratch, .. } = &mut *self.prepared;
         scratch.map.clear();
         for entry in entries.iter() {
@@ -170,11 +178,18 @@ impl Opened<'_, '_> {
         lay_out(&problem, cells, setup, finish, |step| steps.push(step))
     }
 
-    /// Takes one more number above all child fds, for a copy put aside.
+    /// Takes one more number that is no child fd, for a copy put aside.
     fn reserve_spare(&mut self) -> Result<(), SpawnError> {
         let Prepared { entries, scratch, .. } = &mut *self.prepared;
-        let above = entries.last().map_or(0, |entry| entry.fd.saturating_add(1));
-        let spare = fd::reserve(above).map_err(failed("fcntl F_DUPFD_CLOEXEC"))?;
+        let mut lowest = 0;
+        let spare = loop {
+            let spare = fd::reserve(lowest).map_err(failed("fcntl F_DUPFD_CLOEXEC"))?;
+            let number = spare.as_raw_fd();
+            if entries.binary_search_by_key(&number, |entry| entry.fd).is_err() {
+                break spare;
+            }
+            lowest = number + 1;
+        };
         scratch.spare_numbers.push(spare.as_raw_fd());
         scratch.spares.push(spare);
         Ok(())

@@ -63,6 +63,7 @@ impl<'fd> Command<'fd> {
             finish,
             limit,
             features,
+            require: self.require,
             inherit_unnamed_fds: self.inherit_unnamed_fds,
             on_drop: self.on_drop,
             scratch,

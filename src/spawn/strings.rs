@@ -3,6 +3,7 @@
 extern crate std;
 
 use core::ffi::c_char;
+use core::fmt;
 use core::ptr;
 use std::boxed::Box;
 use std::vec::Vec;
@@ -37,14 +38,14 @@ impl Strings {
 
     /// No string can be added any more; those of `program` get their pointers.
     pub(super) fn freeze(self, program: Program) -> Frozen {
-        Frozen::new(self.bytes.into(), program)
+        Frozen::new(self.bytes, program)
     }
 }
 
 /// The strings, and `argv` and `envp` that point into them.
-#[derive(Debug)]
 pub(super) struct Frozen {
-    text: Box<[u8]>,
+    /// Not boxed: to move a box claims that nothing points into it.
+    text: Vec<u8>,
     argv: Box<[*const c_char]>,
     envp: Box<[*const c_char]>,
     program: Program,
@@ -57,7 +58,7 @@ unsafe impl Send for Frozen {}
 unsafe impl Sync for Frozen {}
 
 impl Frozen {
-    fn new(text: Box<[u8]>, program: Program) -> Self {
+    fn new(text: Vec<u8>, program: Program) -> Self {
         let argv = pointers(&text, program.args, program.arg_count);
         let envp = pointers(&text, program.env, program.env_count);
         Self { text, argv, envp, program }
@@ -84,6 +85,13 @@ impl Frozen {
 impl Clone for Frozen {
     fn clone(&self) -> Self {
         Self::new(self.text.clone(), self.program)
+    }
+}
+
+/// The environment is nobody's business in a log.
+impl fmt::Debug for Frozen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frozen").field("program", &self.program).finish_non_exhaustive()
     }
 }
 

@@ -25,6 +25,17 @@ struct CloneArgs {
     tls: u64,
 }
 
+static_assertions::const_assert_eq!(size_of::<CloneArgs>(), 64);
+
+/// What [`name`] says.
+pub(crate) const NAMES: [&str; 2] = ["clone3", "clone"];
+
+/// The call that is made with these features.
+pub(crate) fn name(features: Features) -> &'static str {
+    let [clone3, clone] = NAMES;
+    if features.contains(Features::CLONE3) { clone3 } else { clone }
+}
+
 /// A child, not yet known to have reached exec.
 #[derive(Debug)]
 pub(crate) struct Cloned {

@@ -4,7 +4,50 @@
 use core::ffi::{CStr, c_int};
 use core::fmt;
 
-use super::Errno;
+/// An error number.
+///
+/// Not rustix's type of this name: that one asserts the kernel's range when it
+/// is made, and a child must have no way to panic.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Errno(c_int);
+
+macro_rules! errnos {
+    ($($name:ident = $number:ident),* $(,)?) => {
+        #[allow(dead_code, reason = "not every platform's code names each")]
+        impl Errno {$(
+            pub(crate) const $name: Self = Self(libc::$number);
+        )*}
+    };
+}
+
+errnos! {
+    ACCESS = EACCES, AGAIN = EAGAIN, BADF = EBADF, CHILD = ECHILD, CONNRESET = ECONNRESET,
+    INTR = EINTR, INVAL = EINVAL, IO = EIO, MFILE = EMFILE, NOENT = ENOENT, NOEXEC = ENOEXEC,
+    NOMEM = ENOMEM, NOSYS = ENOSYS, NOTDIR = ENOTDIR, OPNOTSUPP = EOPNOTSUPP, PERM = EPERM,
+    PIPE = EPIPE, SRCH = ESRCH, TOOBIG = E2BIG, TXTBSY = ETXTBSY,
+}
+
+impl Errno {
+    pub(crate) const fn from_raw_os_error(number: c_int) -> Self {
+        Self(number)
+    }
+
+    pub(crate) const fn raw_os_error(self) -> c_int {
+        self.0
+    }
+}
+
+impl From<rustix::io::Errno> for Errno {
+    fn from(errno: rustix::io::Errno) -> Self {
+        Self(errno.raw_os_error())
+    }
+}
+
+impl fmt::Debug for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.0, Message(self.0))
+    }
+}
 
 /// −1 as the errno that goes with it.
 pub(crate) fn check(result: c_int) -> Result<c_int, Errno> {

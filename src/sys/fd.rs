@@ -12,7 +12,7 @@ use super::{Errno, signals};
 pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
     #[cfg(not(target_vendor = "apple"))]
     {
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
     }
     // No pipe2 there: a thread that forks between these calls leaks the ends.
     #[cfg(target_vendor = "apple")]
@@ -29,7 +29,7 @@ pub(crate) fn socket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     #[cfg(not(target_vendor = "apple"))]
     {
-        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        Ok(socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
     }
     #[cfg(target_vendor = "apple")]
     {
@@ -45,8 +45,8 @@ pub(crate) fn socket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
 pub(crate) fn open(path: &CStr, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
     loop {
         let opened = rustix::fs::open(path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, mode);
-        if opened.as_ref().err() != Some(&Errno::INTR) {
-            return opened;
+        if opened.as_ref().err() != Some(&rustix::io::Errno::INTR) {
+            return Ok(opened?);
         }
     }
 }
@@ -54,18 +54,19 @@ pub(crate) fn open(path: &CStr, flags: OFlags, mode: Mode) -> Result<OwnedFd, Er
 /// `EBADF` if the fd is closed: the standard ones may be, whatever their type
 /// says.
 pub(crate) fn check_open(fd: BorrowedFd<'_>) -> Result<(), Errno> {
-    rustix::io::fcntl_getfd(fd).map(drop)
+    rustix::io::fcntl_getfd(fd)?;
+    Ok(())
 }
 
 /// An fd of no use but to hold its number, which is `lowest` or above.
 pub(crate) fn reserve(lowest: i32) -> Result<OwnedFd, Errno> {
     let (any, _) = pipe()?;
-    fcntl_dupfd_cloexec(any, lowest)
+    Ok(fcntl_dupfd_cloexec(any, lowest)?)
 }
 
 /// Sets `O_NONBLOCK` on an end that we made and keep.
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Errno> {
-    rustix::io::ioctl_fionbio(fd, true)
+    Ok(rustix::io::ioctl_fionbio(fd, true)?)
 }
 
 /// The soft limit on fd numbers, or `i32::MAX` for none.
@@ -108,23 +109,23 @@ pub(crate) fn lists_fds() -> bool {
 
 /// Reads once. `Ok(0)` is the end of file.
 pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
-    rustix::io::read(fd, buffer)
+    Ok(rustix::io::read(fd, buffer)?)
 }
 
 /// Half-closes a socket: the peer reads the end of file.
 pub(crate) fn shutdown_write(fd: BorrowedFd<'_>) -> Result<(), Errno> {
-    rustix::net::shutdown(fd, rustix::net::Shutdown::Write)
+    Ok(rustix::net::shutdown(fd, rustix::net::Shutdown::Write)?)
 }
 
 /// Writes to a socket; a peer that is gone is `EPIPE` and no signal.
 pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     #[cfg(not(target_vendor = "apple"))]
     {
-        rustix::net::send(fd, bytes, rustix::net::SendFlags::NOSIGNAL)
+        Ok(rustix::net::send(fd, bytes, rustix::net::SendFlags::NOSIGNAL)?)
     }
     #[cfg(target_vendor = "apple")]
     {
-        signals::without_sigpipe(|| rustix::io::write(fd, bytes))
+        signals::without_sigpipe(|| Ok(rustix::io::write(fd, bytes)?))
     }
 }
 
@@ -158,7 +159,7 @@ impl PipeWriter {
                 result => return result,
             }
         }
-        signals::without_sigpipe(|| rustix::io::write(fd, bytes))
+        signals::without_sigpipe(|| Ok(rustix::io::write(fd, bytes)?))
     }
 }
 
@@ -167,17 +168,18 @@ impl PipeWriter {
 fn write_nosignal(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     use rustix::fd::AsRawFd;
     const RWF_NOSIGNAL: i32 = 0x100;
+    const NO_OFFSET: libc::c_long = -1;
     let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: the kernel reads one iovec and the bytes that it names. The
-    // offset −1, in two halves, means "no offset".
+    // offset comes in two halves.
     let written = unsafe {
         libc::syscall(
             libc::SYS_pwritev2,
             fd.as_raw_fd(),
             &raw const part,
-            1,
-            -1i64,
-            -1i64,
+            1usize,
+            NO_OFFSET,
+            NO_OFFSET,
             RWF_NOSIGNAL,
         )
     };

@@ -36,7 +36,6 @@ pub(crate) mod process;
 pub(crate) mod signals;
 pub(crate) mod users;
 
-pub(crate) use self::errno::Message;
+pub(crate) use self::errno::{Errno, Message};
 use self::errno::{check, last_errno};
 pub use self::features::Features;
-pub(crate) use rustix::io::Errno;

@@ -58,7 +58,10 @@ pub(crate) fn wait(
         let hang = if block { 0 } else { libc::WNOHANG };
         #[cfg(linux)]
         let result = match pidfd {
-            Some(pidfd) => waitid_pidfd(pidfd, libc::WEXITED | hang),
+            Some(pidfd) => match waitid_pidfd(pidfd, libc::WEXITED | hang) {
+                Err(errno) if refused(errno) => wait4(pid, hang),
+                result => result,
+            },
             None => wait4(pid, hang),
         };
         #[cfg(not(linux))]
@@ -70,6 +73,15 @@ pub(crate) fn wait(
             return result;
         }
     }
+}
+
+/// Whether a call on a pidfd failed for the call's sake and not the child's: a
+/// seccomp filter that came after the features were looked for, or that knows
+/// fewer of these calls than the kernel has. The pid serves as well, as long as
+/// nobody else has reaped the child.
+#[cfg(linux)]
+fn refused(errno: Errno) -> bool {
+    matches!(errno, Errno::NOSYS | Errno::PERM | Errno::INVAL)
 }
 
 fn wait4(pid: c_int, options: c_int) -> Result<Option<Reaped>, Errno> {
@@ -120,18 +132,20 @@ fn waitid_pidfd(pidfd: BorrowedFd<'_>, options: c_int) -> Result<Option<Reaped>,
 /// Whether the child has ended; it stays to be reaped. `ECHILD` as for
 /// [`wait`].
 pub(crate) fn has_ended(pid: c_int, pidfd: Option<BorrowedFd<'_>>) -> Result<bool, Errno> {
+    #[cfg(linux)]
+    if let Some(pidfd) = pidfd {
+        let asked = ended_by(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t);
+        if !matches!(asked, Err(errno) if refused(errno)) {
+            return asked;
+        }
+    }
+    let _ = pidfd;
+    ended_by(libc::P_PID, pid as libc::id_t)
+}
+
+fn ended_by(which: libc::idtype_t, id: libc::id_t) -> Result<bool, Errno> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-    #[cfg(linux)]
-    let (which, id) = match pidfd {
-        Some(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t),
-        None => (libc::P_PID, pid as libc::id_t),
-    };
-    #[cfg(not(linux))]
-    let (which, id) = {
-        let _ = pidfd;
-        (libc::P_PID, pid as libc::id_t)
-    };
     // SAFETY: writes the info.
     check(unsafe { libc::waitid(which, id, info.as_mut_ptr(), options) })?;
     // SAFETY: all zero is valid, and says that nothing has changed.
@@ -221,7 +235,15 @@ pub(crate) fn signal(
                 0,
             )
         };
-        return check(sent as c_int).map(drop);
+        match check(sent as c_int) {
+            // A pid that somebody else has reaped may be a stranger's by now.
+            Err(errno) if refused(errno) => {
+                if has_ended(pid, Some(pidfd)) == Err(Errno::CHILD) {
+                    return Err(Errno::SRCH);
+                }
+            }
+            result => return result.map(drop),
+        }
     }
     let _ = pidfd;
     // SAFETY: no pointers. The child is ours and not reaped, so the pid is
@@ -233,18 +255,22 @@ pub(crate) fn signal(
 /// somebody else has reaped it.
 ///
 /// POSIX has `setpgid` of a child that has called exec fail with `EACCES`, and
-/// no process group has the largest number, so the call changes nothing. A
-/// child in another session is `EPERM` before that; then Linux's `/proc` knows.
-/// Both work on a zombie too.
+/// no process group has the largest number, so the call changes nothing. `EPERM`
+/// has several meanings: not yet, or another session, or a filter that answers
+/// in the kernel's place. Then Linux's `/proc` knows. Both work on a zombie too.
 pub(crate) fn reached_exec(pid: c_int) -> Option<bool> {
     // SAFETY: no pointers.
     match check(unsafe { libc::setpgid(pid, c_int::MAX) }) {
-        Err(Errno::ACCESS) => Some(true),
-        Err(Errno::SRCH) => None,
-        // SAFETY: no pointers.
-        _ if unsafe { libc::getsid(pid) == libc::getsid(0) } => Some(false),
-        _ => forked_without_exec(pid).map(|not_yet| !not_yet),
+        Err(Errno::ACCESS) => return Some(true),
+        Err(Errno::SRCH) => return None,
+        _ => {}
     }
+    if let Some(not_yet) = forked_without_exec(pid) {
+        return Some(!not_yet);
+    }
+    // SAFETY: no pointers.
+    let same_session = unsafe { libc::getsid(pid) == libc::getsid(0) };
+    same_session.then_some(false)
 }
 
 /// The kernel's flag `PF_FORKNOEXEC`, from `/proc/PID/stat`.

@@ -3,7 +3,7 @@
 use core::ffi::c_int;
 use core::mem::MaybeUninit;
 
-use super::{Errno, check};
+use super::Errno;
 
 /// The highest signal number that is looked at.
 pub(crate) const SIGNAL_MAX: c_int = if cfg!(linux) { 64 } else { 31 };
@@ -128,18 +128,34 @@ fn set_mask(mask: u64, old: Option<&mut u64>) {
 pub(crate) fn ignored() -> u64 {
     let mut ignored = 0;
     for signal in 1..=SIGNAL_MAX {
-        let mut old = MaybeUninit::<libc::sigaction>::zeroed();
-        // SAFETY: writes one sigaction; all zero is a valid one. libc refuses
-        // the numbers that it keeps for itself, which are never ignored.
-        let handler = unsafe {
-            libc::sigaction(signal, core::ptr::null(), old.as_mut_ptr());
-            old.assume_init().sa_sigaction
-        };
-        if handler == libc::SIG_IGN {
+        if handler(signal) == libc::SIG_IGN {
             ignored |= 1 << (signal - 1);
         }
     }
     ignored
+}
+
+/// With raw syscalls that is said of the two that libc keeps for itself too: a
+/// program that glibc's `posix_spawn` started may ignore one of them.
+#[cfg(raw_syscalls)]
+fn handler(signal: c_int) -> libc::sighandler_t {
+    // The kernel's own `struct sigaction`, of which the handler comes first.
+    let mut old = [0u64; 4];
+    let args = [signal as usize, 0, &raw mut old as usize, 8, 0, 0];
+    // SAFETY: the kernel writes one of its sigactions.
+    unsafe { super::arch::syscall(libc::SYS_rt_sigaction, args) };
+    old[0] as libc::sighandler_t
+}
+
+#[cfg(not(raw_syscalls))]
+fn handler(signal: c_int) -> libc::sighandler_t {
+    let mut old = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: writes one sigaction; all zero is a valid one, and what stays of
+    // a number that libc refuses.
+    unsafe {
+        libc::sigaction(signal, core::ptr::null(), old.as_mut_ptr());
+        old.assume_init().sa_sigaction
+    }
 }
 
 /// Runs `write` so that a `SIGPIPE` which it causes is neither delivered nor
@@ -152,23 +168,40 @@ pub(crate) fn without_sigpipe<T>(write: impl FnOnce() -> Result<T, Errno>) -> Re
     // SAFETY: reads and writes the sets above. The mask is this thread's.
     let was_pending = unsafe {
         libc::sigaddset(&mut pipe, SIGPIPE);
-        check(libc::pthread_sigmask(libc::SIG_BLOCK, &pipe, &mut old))?;
+        libc::pthread_sigmask(libc::SIG_BLOCK, &pipe, &mut old);
         libc::sigpending(&mut pending);
         libc::sigismember(&pending, SIGPIPE) == 1
     };
     let result = write();
-    // SAFETY: as above. A SIGPIPE that a write causes is sent to its thread, so
-    // if there was none before, the one that is pending now is ours to take:
-    // `sigwait` does not block then.
-    unsafe {
-        if result.as_ref().err() == Some(&Errno::PIPE) && !was_pending {
-            libc::sigpending(&mut pending);
-            if libc::sigismember(&pending, SIGPIPE) == 1 {
-                let mut taken = 0;
-                libc::sigwait(&pipe, &mut taken);
-            }
-        }
-        libc::pthread_sigmask(libc::SIG_SETMASK, &old, core::ptr::null_mut());
+    // A SIGPIPE that a write causes is sent to its thread, so if there was none
+    // before, the one that is pending now is ours to take.
+    if result.as_ref().err() == Some(&Errno::PIPE) && !was_pending {
+        take_pending(&pipe);
     }
+    // SAFETY: reads the set that was got above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &old, core::ptr::null_mut()) };
     result
+}
+
+/// Takes a pending signal of the set, without waiting for one.
+#[cfg(any(linux, target_os = "freebsd", target_os = "netbsd"))]
+fn take_pending(set: &libc::sigset_t) {
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: reads the set and the time.
+    unsafe { libc::sigtimedwait(set, core::ptr::null_mut(), &now) };
+}
+
+/// As above, where there is no `sigtimedwait`.
+#[cfg(not(any(linux, target_os = "freebsd", target_os = "netbsd")))]
+fn take_pending(set: &libc::sigset_t) {
+    let mut pending = empty_set();
+    let mut taken = 0;
+    // SAFETY: reads and writes sets. Does not wait: the signal is pending, and
+    // to this thread.
+    unsafe {
+        libc::sigpending(&mut pending);
+        if libc::sigismember(&pending, SIGPIPE) == 1 {
+            libc::sigwait(set, &mut taken);
+        }
+    }
 }

@@ -11,8 +11,10 @@ mod subprocess;
 pub(crate) use self::look::{
     File, Open, fds_of, fds_of_self, file_of, place_at, signal_set, with_fd,
 };
-pub(crate) use self::program::pause;
-pub(crate) use self::subprocess::{in_subprocess, no_child_is_left, self_as};
+pub(crate) use self::program::{pause, write_program};
+pub(crate) use self::subprocess::{
+    beside, in_subprocess, in_subprocesses, no_child_is_left, self_as,
+};
 
 use forkplan::Features;
 

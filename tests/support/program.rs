@@ -33,6 +33,18 @@ pub(crate) fn pause() -> &'static Path {
     })
 }
 
+/// Makes an executable, or with another mode something that is none.
+///
+/// A shell writes it: had this process the file open for writing, then so would
+/// a child that another test forks just then, and nobody could run the file
+/// until that child's exec.
+pub(crate) fn write_program(path: impl AsRef<Path>, contents: &str, mode: u32) {
+    let script = "printf %s \"$1\" > \"$3\" && chmod \"$2\" \"$3\"";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh", contents, &format!("{mode:o}")]).arg(path.as_ref());
+    assert!(shell.status().unwrap().success());
+}
+
 /// A child that some other test forked meanwhile may hold the file open for
 /// writing until its exec. Once the program has run, nobody does any more.
 fn wait_until_it_runs(path: &Path) {

@@ -17,6 +17,8 @@ pub(crate) struct Rule {
 enum Condition {
     /// The lower half of an argument is this.
     Is { argument: u32, value: u32 },
+    /// The lower half of an argument has one of these bits.
+    Has { argument: u32, bits: u32 },
     /// The lower half of an argument is outside of `from..from + len`.
     Outside { argument: u32, from: u32, len: u32 },
 }
@@ -43,6 +45,12 @@ impl Rule {
         self
     }
 
+    /// Only calls whose argument (from 0) has one of these bits.
+    pub(crate) fn having(mut self, argument: u32, bits: i32) -> Self {
+        self.conditions.push(Condition::Has { argument, bits: bits as u32 });
+        self
+    }
+
     /// Only calls whose argument (from 0) does not point into the stack that
     /// the calling function and all that it calls use: not the parent's calls.
     pub(crate) fn unless_on_this_stack(mut self, argument: u32) -> Self {
@@ -62,6 +70,7 @@ impl Rule {
     fn write(&self, program: &mut Vec<libc::sock_filter>) {
         const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
         const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+        const ANY_BIT: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
         const AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
         const MINUS: u32 = libc::BPF_ALU | libc::BPF_SUB | libc::BPF_K;
         // Of `struct seccomp_data`, on a little-endian machine.
@@ -74,6 +83,10 @@ impl Rule {
                 Condition::Is { argument, value } => {
                     body.push((LOAD, argument_at(argument), false));
                     body.push((EQUAL, value, true));
+                }
+                Condition::Has { argument, bits } => {
+                    body.push((LOAD, argument_at(argument), false));
+                    body.push((ANY_BIT, bits, true));
                 }
                 Condition::Outside { argument, from, len } => {
                     body.push((LOAD, argument_at(argument), false));

@@ -2,14 +2,17 @@
 //! signals, children) run in a process of their own: the test binary again.
 
 use core::panic::AssertUnwindSafe;
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::panic;
 use std::process::{Command, Stdio};
-use std::{env, fs, io};
+use std::{env, fs, io, thread};
 
 use std::io::Write;
 
 /// Says which test the process was started for.
 const KEY: &str = "FORKPLAN_TEST_SUBPROCESS";
+/// Says which of the test's cases.
+const CASE: &str = "FORKPLAN_TEST_CASE";
 /// The body ran and returned. Not 0, which a test binary that found no such
 /// test exits with too.
 const DONE: i32 = 42;
@@ -30,9 +33,24 @@ pub(crate) fn in_subprocess(name: &str, body: impl FnOnce()) {
     if env::var_os(KEY).is_some_and(|for_whom| for_whom == name) {
         run_and_exit(body);
     }
-    let output = self_as(name).stdin(Stdio::null()).output().unwrap();
+    run(name, 0);
+}
+
+/// As above, once for each case, with its number: for what a process can be
+/// asked only once.
+pub(crate) fn in_subprocesses(name: &str, cases: usize, body: impl FnOnce(usize)) {
+    if env::var_os(KEY).is_some_and(|for_whom| for_whom == name) {
+        let case = env::var(CASE).unwrap().parse().unwrap();
+        run_and_exit(|| body(case));
+    }
+    (0..cases).for_each(|case| run(name, case));
+}
+
+fn run(name: &str, case: usize) {
+    let mut command = self_as(name);
+    let output = command.env(CASE, case.to_string()).stdin(Stdio::null()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(DONE), "{name}: {}\n{text}", output.status);
+    assert_eq!(output.status.code(), Some(DONE), "{name}, {case}: {}\n{text}", output.status);
     // What a test skips, it says.
     io::stderr().write_all(&output.stderr).unwrap();
 }
@@ -58,4 +76,27 @@ pub(crate) fn no_child_is_left() -> bool {
     // SAFETY: writes the status. Called where a child is a failure of the test.
     let result = unsafe { libc::waitpid(-1, &mut status, libc::__WALL | libc::WNOHANG) };
     result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::ECHILD)
+}
+
+/// Runs `body` while another thread does `work` again and again. That ends with
+/// the body, also where the body panics.
+pub(crate) fn beside(work: impl Fn() + Sync, body: impl FnOnce()) {
+    struct Over<'a>(&'a AtomicBool);
+
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                work();
+            }
+        });
+        let _over = Over(&over);
+        body();
+    });
 }

@@ -4,7 +4,7 @@
 //! `errno`, takes a lock, allocates, or can panic.
 
 use core::ffi::{c_char, c_int};
-use core::mem::offset_of;
+use core::mem::{MaybeUninit, offset_of};
 
 use super::Errno;
 use super::arch::syscall;
@@ -96,17 +96,18 @@ pub(crate) fn set_cloexec(number: c_int, cloexec: bool) -> Result<(), Errno> {
 
 /// Marks what `/proc/self/fd` lists from `first` on.
 pub(crate) fn mark_listed(first: c_int) -> Result<(), Errno> {
+    // Not zeroed first: that would be a call of libc's memset.
     #[repr(C, align(8))]
-    struct Buffer([u8; DIRENT_BUFFER_SIZE]);
+    struct Buffer(MaybeUninit<[u8; DIRENT_BUFFER_SIZE]>);
 
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
     let path = c"/proc/self/fd".as_ptr() as usize;
     let args = [libc::AT_FDCWD as usize, path, flags as usize, 0, 0, 0];
     // SAFETY: the path is a NUL-terminated constant.
     let dir = check(unsafe { syscall(libc::SYS_openat, args) })?;
-    let mut buffer = Buffer([0; DIRENT_BUFFER_SIZE]);
+    let mut buffer = Buffer(MaybeUninit::uninit());
     loop {
-        let start = buffer.0.as_mut_ptr();
+        let start = buffer.0.as_mut_ptr().cast::<u8>();
         let args = [dir, start as usize, DIRENT_BUFFER_SIZE, 0, 0, 0];
         // SAFETY: the kernel writes at most the buffer's size.
         let filled = check(unsafe { syscall(libc::SYS_getdents64, args) })?;

@@ -1,0 +1,194 @@
+//! Each step of the child fails, or kills it: the error names the step, and
+//! nothing is left.
+
+#![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+
+mod support;
+
+use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use forkplan::Channel::{self, ReadPipe};
+use forkplan::plan::Step;
+use forkplan::{Command, Features, Prepared, Signal, SpawnError};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use support::seccomp::{Rule, under, under_made_there};
+use support::{EXCLUSIONS, PATHS, fds_of_self, in_subprocess, no_child_is_left};
+
+/// No step fails with this by itself, and nothing is tried again for it.
+const STRANGE: i32 = libc::EXFULL;
+
+/// The rule that hits this step of the child, and none of the parent's calls.
+fn rule_for(step: Step, verdict: &dyn Fn(libc::c_long) -> Rule) -> Rule {
+    const SETFD: i32 = libc::F_SETFD;
+    match step {
+        Step::Unshare { .. } => verdict(libc::SYS_close_range).with(2, 1 << 1),
+        Step::MarkRange { .. } => verdict(libc::SYS_close_range).with(2, 1 << 2),
+        Step::MarkListed { .. } => verdict(libc::SYS_getdents64),
+        Step::MarkEach { first, .. } => verdict(libc::SYS_fcntl).with(0, first).with(1, SETFD),
+        #[cfg(target_arch = "x86_64")]
+        Step::Dup2 { from, to } => verdict(libc::SYS_dup2).with(0, from).with(1, to),
+        #[cfg(not(target_arch = "x86_64"))]
+        Step::Dup2 { from, to } => verdict(libc::SYS_dup3).with(0, from).with(1, to).with(2, 0),
+        Step::DupCloexec { from, to } => {
+            verdict(libc::SYS_dup3).with(0, from).with(1, to).with(2, libc::O_CLOEXEC)
+        }
+        Step::ClearCloexec { fd } => verdict(libc::SYS_fcntl).with(0, fd).with(1, SETFD).with(2, 0),
+        Step::SetCloexec { fd } => verdict(libc::SYS_fcntl).with(0, fd).with(1, SETFD).with(2, 1),
+        Step::Chdir { .. } => verdict(libc::SYS_chdir),
+        // One sets, the other asks first.
+        Step::DefaultSignal { signal } => {
+            verdict(libc::SYS_rt_sigaction).with(0, signal).having(1, -1)
+        }
+        Step::ClearHandlers => verdict(libc::SYS_rt_sigaction).with(0, 1).with(1, 0),
+        // The masks that the parent sets are on its own stack.
+        Step::SignalMask { .. } => {
+            verdict(libc::SYS_rt_sigprocmask).with(0, libc::SIG_SETMASK).unless_on_this_stack(1)
+        }
+        Step::Exec { .. } => verdict(libc::SYS_execve),
+        other => panic!("a step without a fault test: {other}"),
+    }
+}
+
+/// Three fds of the parent's, for a map that needs every kind of step: two that
+/// change places and one that stays.
+struct Three([OwnedFd; 3]);
+
+impl Three {
+    fn new() -> Self {
+        Self([(); 3].map(|()| tempfile::tempfile().unwrap().into()))
+    }
+
+    fn command(&self) -> Command<'_> {
+        let [a, b, c] = &self.0;
+        let mut command = Command::new("/bin/true");
+        command
+            .current_dir("/")
+            .fd(a.as_raw_fd(), Channel::borrowed(b))
+            .fd(b.as_raw_fd(), Channel::borrowed(a))
+            .fd(c.as_raw_fd(), Channel::borrowed(c))
+            .fd(1, ReadPipe);
+        command
+    }
+}
+
+/// The error of a spawn of which the step at `index` meets with `verdict`.
+fn fault(
+    prepared: &mut Prepared<'_>,
+    index: usize,
+    verdict: &(dyn Fn(libc::c_long) -> Rule + Sync),
+) -> SpawnError {
+    let opened = prepared.open().unwrap();
+    let step = opened.plan().steps()[index];
+    let words = opened.plan().show(step).to_string();
+    let rules = || vec![rule_for(step, verdict)];
+    let error = under_made_there(rules, || opened.spawn().unwrap_err());
+    assert_eq!(error.step(), Some(step), "{error}");
+    assert_eq!(error.step_index(), Some(index), "{error}");
+    assert_eq!(error.subject(), Some(words.as_str()));
+    error
+}
+
+/// Calls `check` for each step of each kind of plan, in a process of its own.
+fn for_each_step(name: &str, check: impl Fn(&mut Prepared<'_>, usize)) {
+    in_subprocess(name, || {
+        // Of the slowest way of closing; and no core files.
+        let Rlimit { current, .. } = getrlimit(Resource::Nofile);
+        let current = current.map(|limit| limit.min(1024));
+        setrlimit(Resource::Nofile, Rlimit { current, maximum: current }).unwrap();
+        setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).unwrap();
+        let three = Three::new();
+        let mut kinds = HashSet::new();
+        for inherit in [false, true] {
+            for without in EXCLUSIONS {
+                let mut command = three.command();
+                command.without(without).inherit_unnamed_fds(inherit);
+                let mut prepared = command.prepare().unwrap();
+                let before = fds_of_self();
+                let steps = prepared.open().unwrap().plan().steps().to_vec();
+                kinds.extend(steps.iter().map(core::mem::discriminant));
+                for index in 0..steps.len() {
+                    check(&mut prepared, index);
+                    assert!(no_child_is_left());
+                    assert_eq!(fds_of_self(), before);
+                }
+                // The control: nothing but the fault was in the way.
+                assert!(prepared.spawn().unwrap().wait().unwrap().success());
+            }
+        }
+        // Every kind of step that there is has been here.
+        assert_eq!(kinds.len(), 13);
+    });
+}
+
+#[test]
+fn a_step_that_fails_is_named_with_its_errno() {
+    for_each_step("a_step_that_fails_is_named_with_its_errno", |prepared, index| {
+        let error = fault(prepared, index, &|number| Rule::errno(number, STRANGE));
+        assert_eq!(error.raw_os_error(), Some(STRANGE));
+        assert_eq!(error.signal(), None);
+        assert!(error.to_string().starts_with(error.subject().unwrap()), "{error}");
+    });
+}
+
+#[test]
+fn a_child_that_is_killed_at_a_step_is_no_child_that_started() {
+    let name = "a_child_that_is_killed_at_a_step_is_no_child_that_started";
+    for_each_step(name, |prepared, index| {
+        let error = fault(prepared, index, &Rule::kill);
+        assert_eq!((error.raw_os_error(), error.signal()), (None, Some(Signal::SYS)));
+        assert_eq!(error.kind(), ErrorKind::Other);
+        assert!(error.to_string().ends_with(": the child was killed by SIGSYS"), "{error}");
+    });
+}
+
+#[test]
+fn a_candidate_in_the_middle_of_a_search_may_be_the_one() {
+    in_subprocess("a_candidate_in_the_middle_of_a_search_may_be_the_one", || {
+        setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).unwrap();
+        for without in PATHS {
+            let mut command = Command::new("true");
+            command.env("PATH", "/nowhere:/bin:/usr/bin").without(without);
+            let mut prepared = command.prepare().unwrap();
+            let all = [Rule::kill(libc::SYS_execve)];
+            let error = under(&all, || prepared.spawn().unwrap_err());
+            assert_eq!(error.signal(), Some(Signal::SYS));
+            assert_eq!(error.subject(), Some("execve \"/nowhere/true\""));
+            let all = [Rule::errno(libc::SYS_execve, STRANGE)];
+            let error = under(&all, || prepared.spawn().unwrap_err());
+            assert_eq!(error.subject(), Some("execve \"/nowhere/true\""));
+            assert!(no_child_is_left());
+        }
+    });
+}
+
+/// What a caller sees who takes the end of the vfork for the exec, as std and
+/// the `posix_spawn` of libc do.
+#[test]
+fn control_std_says_started_of_a_child_that_was_killed_at_exec() {
+    use std::os::unix::process::ExitStatusExt;
+    in_subprocess("control_std_says_started_of_a_child_that_was_killed_at_exec", || {
+        setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).unwrap();
+        under(&[Rule::kill(libc::SYS_execve)], || {
+            let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+            assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGSYS));
+            Command::new("/bin/true").spawn().unwrap_err();
+        });
+    });
+}
+
+#[test]
+fn without_a_pidfd_a_killed_child_is_found_out_too() {
+    in_subprocess("without_a_pidfd_a_killed_child_is_found_out_too", || {
+        setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).unwrap();
+        let pidfd = Features::PIDFD;
+        for without in [pidfd, pidfd | Features::SHARED_MEMORY, pidfd | Features::CLONE3] {
+            let mut prepared = Command::new("/bin/true").without(without).prepare().unwrap();
+            let kill = [Rule::kill(libc::SYS_execve)];
+            let error = under(&kill, || prepared.spawn().unwrap_err());
+            assert_eq!(error.signal(), Some(Signal::SYS));
+            assert!(no_child_is_left());
+        }
+    });
+}
