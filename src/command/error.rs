@@ -86,6 +86,36 @@ pub enum PlanError {
         /// The features that the kernel lacks, or that were excluded.
         features: Features,
     },
+    /// This platform can't do that; or it is done with raw syscalls, which this
+    /// architecture has not.
+    Unsupported {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// Two things that can't both be.
+    Contradiction {
+        /// The one.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
+    /// The user is to change and nothing is said of the groups.
+    UidWithoutGroups,
+    /// There is no such user.
+    UnknownUser {
+        /// The name.
+        name: OsString,
+    },
+    /// A number that can't be.
+    OutOfRange {
+        /// What it is for.
+        what: &'static str,
+        /// The number.
+        value: i64,
+    },
+    /// The fd of the program is open on a script, whose interpreter could not
+    /// open it.
+    ScriptByFd,
     /// All strings together are longer than 4 GiB.
     TooLong,
     /// The system refused what preparing needs.
@@ -102,7 +132,8 @@ impl PlanError {
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::EmptyPath { .. } => io::ErrorKind::NotFound,
-            Self::MissingFeature { .. } => io::ErrorKind::Unsupported,
+            Self::UnknownUser { .. } => io::ErrorKind::NotFound,
+            Self::MissingFeature { .. } | Self::Unsupported { .. } => io::ErrorKind::Unsupported,
             Self::System { errno, .. } => io::Error::from_raw_os_error(*errno).kind(),
             _ => io::ErrorKind::InvalidInput,
         }
@@ -136,6 +167,17 @@ impl fmt::Display for PlanError {
                 write!(f, "required and not there: ")?;
                 bitflags::parser::to_writer(features, f)
             }
+            Self::Unsupported { what } => write!(f, "{what}: not on this platform"),
+            Self::Contradiction { first, second } => write!(f, "{first} contradicts {second}"),
+            Self::UidWithoutGroups => f.write_str(
+                "the user changes and nothing is said of the groups: \
+                 groups, init_groups or keep_groups",
+            ),
+            Self::UnknownUser { name } => write!(f, "there is no user {name:?}"),
+            Self::OutOfRange { what, value } => write!(f, "{what} can't be {value}"),
+            Self::ScriptByFd => f.write_str(
+                "the program's fd is open on a script, whose interpreter could not open it",
+            ),
             Self::TooLong => f.write_str("arguments and environment are longer than 4 GiB"),
             Self::System { call, errno } => {
                 write!(f, "{call}: {}", crate::sys::Message(*errno))

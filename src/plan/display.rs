@@ -82,6 +82,7 @@ impl StepDisplay<'_> {
             Step::Seccomp { filter } => {
                 write!(f, "seccomp SECCOMP_SET_MODE_FILTER, {} instructions", filter.len / 8)
             }
+            Step::Close { fd } => write!(f, "close {fd}"),
             Step::AwaitParent { fd } => write!(f, "read {fd}, until the id maps are written"),
             Step::WritePid { .. } => f.write_str("getpid, written into the environment"),
             // Those that `fmt` knows.

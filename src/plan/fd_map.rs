@@ -174,6 +174,7 @@ impl<const N: usize> FdMap<N> {
         let problem = Problem {
             map: &self.map[..self.map_len],
             keep: &self.keep[..self.keep_len],
+            early: &[],
             spare: &self.spare[..self.spare_len],
             limit: self.limit,
             closing: self.closing,

@@ -81,6 +81,8 @@ pub(crate) struct Problem<'a> {
     pub(crate) map: &'a [Mapping],
     /// Fds that later steps need and that exec shall close.
     pub(crate) keep: &'a [i32],
+    /// Fds that steps before the moves need: the child's own table has them.
+    pub(crate) early: &'a [i32],
     /// Numbers that may be overwritten, for [`Closing::Keep`].
     pub(crate) spare: &'a [i32],
     /// Copies land below this number.
@@ -127,7 +129,8 @@ impl<'a> Problem<'a> {
         // Every number below `first` is a target and so stays open.
         let first = count(self.map.iter().zip(0..).take_while(|(m, i)| m.target == *i));
         let sources = self.map.iter().map(|m| m.source);
-        let top = sources.chain(self.keep.iter().copied()).max().unwrap_or(NO_FD);
+        let needed = self.keep.iter().chain(self.early).copied();
+        let top = sources.chain(needed).max().unwrap_or(NO_FD);
         match self.closing {
             Closing::Unshare => {
                 let mark = Step::MarkRange { first, last: Some(top) };

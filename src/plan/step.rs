@@ -253,6 +253,11 @@ pub enum Step {
         /// The instructions, eight bytes each.
         filter: Bytes,
     },
+    /// `close(fd)`: our copy of an end that the parent alone shall have.
+    Close {
+        /// The fd, under the parent's number.
+        fd: i32,
+    },
     /// `read(fd)`: waits until the parent has written the id maps.
     AwaitParent {
         /// A pipe, under the parent's number.

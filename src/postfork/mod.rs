@@ -25,10 +25,6 @@ use crate::sys::{Errno, child};
 /// what happened, and the parent reaps the child itself.
 const EXIT_CODE: c_int = 127;
 
-/// Waits before another try of a program that somebody has open for writing,
-/// in milliseconds. A sibling's fork holds it no longer than until its exec.
-const BUSY_WAITS: [u32; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
-
 /// All that a child reads: frozen by the parent before the fork.
 #[derive(Debug)]
 pub(crate) struct Job<'a> {
@@ -105,31 +101,23 @@ unsafe fn walk(job: &Job<'_>) {
     job.report.fail(index, errno);
 }
 
-/// Tries to become the program. Waits a while for one that is open for writing:
-/// a fork elsewhere, between its own fork and exec, may hold it.
+/// Tries to become the program.
 ///
 /// # Safety
 ///
 /// As for [`enter`].
 unsafe fn exec(job: &Job<'_>, step: Step) -> Errno {
-    let envp = job.envp.as_ptr();
-    let mut waits = BUSY_WAITS.iter();
-    loop {
-        // SAFETY: the contract of `enter`.
-        let errno = unsafe {
-            match step {
-                Step::Exec { path } => child::execve(string(job, path), job.argv.as_ptr(), envp),
-                Step::ExecFd { fd } => child::execve_fd(fd, job.argv.as_ptr(), envp),
-                Step::ExecShell { shell, argv } => match job.shell_argv.get(argv as usize) {
-                    Some(&argv) => child::execve(string(job, shell), argv, envp),
-                    None => Errno::NOENT,
-                },
-                _ => Errno::NOSYS,
-            }
-        };
-        match (errno, waits.next()) {
-            (Errno::TXTBSY, Some(&millis)) => child::sleep(millis),
-            _ => return errno,
+    let (argv, envp) = (job.argv.as_ptr(), job.envp.as_ptr());
+    // SAFETY: the contract of `enter`.
+    unsafe {
+        match step {
+            Step::Exec { path } => child::execve(string(job, path), argv, envp),
+            Step::ExecFd { fd } => child::execve_fd(fd, argv, envp),
+            Step::ExecShell { shell, argv } => match job.shell_argv.get(argv as usize) {
+                Some(&argv) => child::execve(string(job, shell), argv, envp),
+                None => Errno::NOENT,
+            },
+            _ => Errno::NOSYS,
         }
     }
 }
@@ -163,6 +151,7 @@ unsafe fn take(job: &Job<'_>, step: Step) -> Result<(), Errno> {
         Step::SetPgid { pgid } => child::setpgid(pgid),
         Step::ControllingTerminal { fd } => child::controlling_terminal(fd),
         Step::Foreground { fd } => child::foreground(fd),
+        Step::Close { fd } => child::close(fd),
         Step::AwaitParent { fd } => child::await_parent(fd),
         Step::WritePid { slot } => match job.pids.get(slot as usize) {
             // SAFETY: as above.

@@ -5,6 +5,12 @@ use core::ffi::{c_char, c_int};
 use super::check;
 use crate::sys::Errno;
 
+/// `close(fd)`.
+pub(crate) fn close(number: c_int) -> Result<(), Errno> {
+    // SAFETY: no pointers; the fd is the child's copy.
+    check(unsafe { libc::close(number) }).map(drop)
+}
+
 /// `fchdir(fd)`.
 pub(crate) fn fchdir(dir: c_int) -> Result<(), Errno> {
     // SAFETY: no pointers.
@@ -110,11 +116,4 @@ pub(crate) unsafe fn write_pid(digits: *mut u8) -> Result<(), Errno> {
 pub(crate) fn check_parent(pid: c_int) -> Result<(), Errno> {
     // SAFETY: no pointers; can't fail.
     if unsafe { libc::getppid() } == pid { Ok(()) } else { Err(Errno::SRCH) }
-}
-
-/// `nanosleep` of so many milliseconds, below a second.
-pub(crate) fn sleep(millis: u32) {
-    let time = libc::timespec { tv_sec: 0, tv_nsec: (millis as libc::c_long) * 1_000_000 };
-    // SAFETY: reads one timespec; a sleep cut short is as good.
-    unsafe { libc::nanosleep(&time, core::ptr::null_mut()) };
 }

@@ -182,10 +182,3 @@ pub(crate) unsafe fn execve_fd(
         Ok(()) => Errno::NOSYS,
     }
 }
-
-/// `nanosleep` of so many milliseconds, below a second.
-pub(crate) fn sleep(millis: u32) {
-    let time = [0i64, i64::from(millis) * 1_000_000];
-    // SAFETY: the kernel reads two words; a sleep cut short is as good.
-    let _ = unsafe { call(libc::SYS_nanosleep, [&raw const time as usize, 0, 0, 0, 0]) };
-}

@@ -5,6 +5,12 @@ use core::ffi::{c_char, c_int};
 use super::{call, fd};
 use crate::sys::Errno;
 
+/// `close(fd)`.
+pub(crate) fn close(number: c_int) -> Result<(), Errno> {
+    // SAFETY: no pointers; the fd is the child's copy.
+    unsafe { call(libc::SYS_close, [fd(number), 0, 0, 0, 0]) }
+}
+
 /// `fchdir(fd)`.
 pub(crate) fn fchdir(dir: c_int) -> Result<(), Errno> {
     // SAFETY: no pointers.
