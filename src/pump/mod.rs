@@ -142,7 +142,7 @@ impl Pump {
             }
             source.place = self.backend.add(token, source.number(), source.interest());
         }
-        let pid = child.id().unwrap_or_default();
+        let pid = child.id();
         let process = Token { child: key, part: Part::Process };
         let pidfd = child.pidfd().map(|pidfd| pidfd.as_raw_fd());
         let exit_place = pidfd.map(|fd| self.backend.add(process, fd, Interest::READ));
@@ -287,6 +287,24 @@ impl Pump {
         source.after_flush = AfterFlush::Close;
         self.after_flush(token);
         Ok(())
+    }
+
+    /// Closes a channel at once, whatever is queued for it: that is what
+    /// [`Event::Closed`] counts as unsent then. For a channel that somebody
+    /// holds and never reads. No error if it is closed already.
+    pub fn abort<'n>(
+        &mut self,
+        child: ChildKey,
+        channel: impl Into<Name<'n>>,
+    ) -> Result<(), ChannelError> {
+        match self.slots.find(child, channel.into()) {
+            Err(ChannelError::Closed) => Ok(()),
+            found => {
+                let (token, _) = found?;
+                self.close_channel(token, CloseReason::Us);
+                Ok(())
+            }
+        }
     }
 
     /// Closes our writing half of a channel when its queue is written: the child

@@ -46,7 +46,7 @@ pub(crate) enum Seen {
 /// The event, owned, and whose it is.
 pub(crate) fn owned(event: Event<'_>) -> (ChildKey, Seen) {
     match event {
-        Event::Made { child, pid } => (child, Seen::Made(pid)),
+        Event::Made { child, pid } => (child, Seen::Made(pid.expect("nobody reaps before"))),
         Event::Data { child, channel, bytes } => {
             (child, Seen::Data(channel.to_string(), bytes.to_vec()))
         }
