@@ -31,7 +31,7 @@ fn made_is_first_and_tells_the_pid() {
     let mut driver = Driver::new();
     let key = driver.sh("echo $$");
     driver.finish();
-    let Some(Seen::Made(pid)) = driver.of(key).next() else { panic!() };
+    let Some(Seen::Made(Some(pid))) = driver.of(key).next() else { panic!() };
     assert_eq!(driver.data(key, "1"), format!("{pid}\n").into_bytes());
     while !pump.is_empty() {
         pump.poll(None).unwrap();

@@ -34,7 +34,7 @@ impl Watch {
 /// An event, owned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
-    Made(u32),
+    Made(Option<u32>),
     Data(String, Vec<u8>),
     HalfClosed(String),
     Drained(String),
@@ -46,7 +46,7 @@ pub(crate) enum Seen {
 /// The event, owned, and whose it is.
 pub(crate) fn owned(event: Event<'_>) -> (ChildKey, Seen) {
     match event {
-        Event::Made { child, pid } => (child, Seen::Made(pid.expect("nobody reaps before"))),
+        Event::Made { child, pid } => (child, Seen::Made(pid)),
         Event::Data { child, channel, bytes } => {
             (child, Seen::Data(channel.to_string(), bytes.to_vec()))
         }
