@@ -227,7 +227,7 @@ impl Input {
 
 fn describe(event: &Event<'_>) -> String {
     match event {
-        Event::Made { pid, .. } => format!("made: process {pid}"),
+        Event::Made { pid, .. } => format!("made: process {}", pid.unwrap_or_default()),
         Event::Data { channel, bytes, .. } => format!("data: {} bytes on {channel}", bytes.len()),
         Event::HalfClosed { channel, .. } => format!("half-closed: {channel}"),
         Event::Drained { channel, .. } => format!("drained: {channel}"),

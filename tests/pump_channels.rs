@@ -91,6 +91,29 @@ fn a_close_writes_what_is_queued_first() {
     }
 }
 
+#[test]
+fn an_abort_closes_a_channel_that_nobody_reads_and_counts_what_was_queued() {
+    let mut driver = Driver::new();
+    let mut agent = driver.agent(pipes);
+    let key = agent.key;
+    let bytes = vec![b'q'; MORE_THAN_A_PIPE];
+    assert_eq!(driver.pump.write(key, 0, &bytes), Ok(bytes.len()));
+    let queued = driver.pump.queued(key, 0).unwrap();
+    assert!(queued > 0);
+    // A close waits for a reader, and there is none.
+    driver.pump.close(key, 0).unwrap();
+    driver.assert_quiet();
+    assert_eq!(driver.closed(key, "0"), None);
+    driver.pump.abort(key, 0).unwrap();
+    driver.drain();
+    assert_eq!(driver.closed(key, "0"), Some((CloseReason::Us, queued)));
+    assert_eq!(driver.pump.abort(key, 0), Ok(()));
+    assert_eq!(driver.pump.abort(key, 7), Err(ChannelError::NoChannel));
+    assert_eq!(agent.ask(":"), "");
+    drop(agent);
+    driver.finish();
+}
+
 // T.ClosingPipesTests
 #[test]
 fn closing_a_read_channel_gives_the_child_sigpipe() {

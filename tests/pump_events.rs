@@ -21,14 +21,17 @@ fn pipes(command: &mut Command<'_>) {
 fn made_is_first_and_tells_the_pid() {
     let mut pump = Pump::new();
     let child = Command::new("sh").args(["-c", "echo $$"]).spawn().unwrap();
-    let pid = child.id().unwrap();
+    let pid = child.id();
+    assert!(pid.is_some());
     let key = pump.add(child);
     assert!(pump.has_events());
-    assert_eq!(pump.next_event(), Some(Event::Made { child: key, pid }));
+    let made = pump.next_event();
+    assert_eq!(made, Some(Event::Made { child: key, pid }));
+    assert_eq!(made.map(|event| event.child()), Some(key));
     let mut driver = Driver::new();
     let key = driver.sh("echo $$");
     driver.finish();
-    let Some(Seen::Made(pid)) = driver.of(key).next() else { panic!() };
+    let Some(Seen::Made(Some(pid))) = driver.of(key).next() else { panic!() };
     assert_eq!(driver.data(key, "1"), format!("{pid}\n").into_bytes());
     while !pump.is_empty() {
         pump.poll(None).unwrap();

@@ -165,8 +165,9 @@ fn a_child_that_cannot_be_waited_for_exits_and_ends_all_the_same() {
         // Somebody holds the channel, so that its end comes after the exit.
         let said = agent.ask("sleep 300 & echo $! >&9");
         let grandchild = Orphan(said.trim().parse().unwrap());
-        refuse_syscall(libc::SYS_waitid, libc::EPERM);
-        refuse_syscall(libc::SYS_wait4, libc::EPERM);
+        for call in [libc::SYS_waitid, libc::SYS_wait4] {
+            refuse_syscall(call, libc::EPERM);
+        }
         driver.pump.signal(key, Signal::KILL).unwrap();
         driver.until(|d| d.exit(key).is_some());
         assert_eq!(driver.exit(key).unwrap().status(), None);

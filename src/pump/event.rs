@@ -77,8 +77,9 @@ pub enum Event<'a> {
     Made {
         /// The child.
         child: ChildKey,
-        /// Its process id, until `Exited`.
-        pid: u32,
+        /// Its process id, until `Exited`. `None` if it was reaped before it
+        /// came here.
+        pid: Option<u32>,
     },
     /// Bytes came from a channel: at least one. They lie in the pump's buffer
     /// until its next call.
@@ -133,6 +134,21 @@ pub enum Event<'a> {
     },
 }
 
+impl Event<'_> {
+    /// The child that this is about.
+    pub fn child(&self) -> ChildKey {
+        match *self {
+            Self::Made { child, .. }
+            | Self::Data { child, .. }
+            | Self::HalfClosed { child, .. }
+            | Self::Drained { child, .. }
+            | Self::Closed { child, .. }
+            | Self::Exited { child, .. }
+            | Self::Ended { child, .. } => child,
+        }
+    }
+}
+
 /// Who closed a channel.
 ///
 /// ```
@@ -157,8 +173,8 @@ pub enum Event<'a> {
 pub enum CloseReason {
     /// The other side: every process that had it has closed it or ended.
     Peer,
-    /// [`Pump::close`](super::Pump::close) and its like; what was queued is
-    /// written.
+    /// [`Pump::close`](super::Pump::close) and its like, when what was queued was
+    /// written, or [`Pump::abort`](super::Pump::abort).
     Us,
     /// A read or write failed with this errno.
     Error(i32),

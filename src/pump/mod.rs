@@ -6,6 +6,7 @@
 //! * [`backend`]: waiting for all of them.
 //! * [`slots`]: the children, by key.
 //! * [`turns`]: from readiness to events.
+//! * [`operations`]: what the caller does with channels.
 
 extern crate std;
 
@@ -19,9 +20,8 @@ use std::vec;
 use self::backend::Backend;
 use self::lifecycle::Lifecycle;
 use self::slots::{Slot, Slots};
-use self::source::{AfterFlush, Source};
+use self::source::Source;
 use self::turns::Note;
-use crate::channel::Name;
 use crate::child::{Child, SignalError};
 use crate::limits::{READ_SIZE, WAIT_TICK_MILLIS};
 use crate::signal::Signal;
@@ -32,6 +32,7 @@ use crate::sys::poll::Interest;
 mod backend;
 mod event;
 mod lifecycle;
+mod operations;
 mod outbox;
 mod slots;
 mod source;
@@ -142,7 +143,7 @@ impl Pump {
             }
             source.place = self.backend.add(token, source.number(), source.interest());
         }
-        let pid = child.id().unwrap_or_default();
+        let pid = child.id();
         let process = Token { child: key, part: Part::Process };
         let pidfd = child.pidfd().map(|pidfd| pidfd.as_raw_fd());
         let exit_place = pidfd.map(|fd| self.backend.add(process, fd, Interest::READ));
@@ -233,179 +234,6 @@ impl Pump {
     /// Sends a signal to a child, unless it was reaped.
     pub fn signal(&self, child: ChildKey, signal: impl Into<Signal>) -> Result<(), SignalError> {
         self.child(child).ok_or(SignalError::AlreadyExited)?.signal(signal)
-    }
-
-    /// Writes to a channel; how many of the bytes were taken.
-    ///
-    /// If nothing is queued it writes at once what there is room for, and
-    /// queues the rest up to the high-water mark. Who had fewer bytes taken than
-    /// he gave gets [`Event::Drained`] when the queue is empty. Bytes that are
-    /// taken are written, or counted as unsent by [`Event::Closed`] if nobody
-    /// reads them any more.
-    pub fn write<'n>(
-        &mut self,
-        child: ChildKey,
-        channel: impl Into<Name<'n>>,
-        bytes: &[u8],
-    ) -> Result<usize, ChannelError> {
-        let (token, source) = self.slots.find(child, channel.into())?;
-        if !source.direction.writes() {
-            return Err(ChannelError::NotWritable);
-        }
-        if !source.writing || source.after_flush != AfterFlush::Stay {
-            return Err(ChannelError::Closed);
-        }
-        let mut taken = 0;
-        if source.outbox.is_empty() && !bytes.is_empty() {
-            match source.write(&mut self.writer, bytes) {
-                Ok(written) => taken = written,
-                Err(errno) => {
-                    source.unsent += bytes.len();
-                    self.writing_failed(token, errno);
-                    return Ok(bytes.len());
-                }
-            }
-        }
-        taken += source.outbox.offer(&bytes[taken..]);
-        self.update(token);
-        Ok(taken)
-    }
-
-    /// Closes a channel: at once if nothing is queued, else when the queue is
-    /// written; until then its data still come. What the child has written and
-    /// nobody has read is lost, and it gets `SIGPIPE` or `EPIPE` for more. No
-    /// error if it is closed already.
-    pub fn close<'n>(
-        &mut self,
-        child: ChildKey,
-        channel: impl Into<Name<'n>>,
-    ) -> Result<(), ChannelError> {
-        let (token, source) = match self.slots.find(child, channel.into()) {
-            Err(ChannelError::Closed) => return Ok(()),
-            found => found?,
-        };
-        source.after_flush = AfterFlush::Close;
-        self.after_flush(token);
-        Ok(())
-    }
-
-    /// Closes our writing half of a channel when its queue is written: the child
-    /// reads the end of file, and of a socket pair we still read. A write pipe
-    /// is closed.
-    pub fn close_write<'n>(
-        &mut self,
-        child: ChildKey,
-        channel: impl Into<Name<'n>>,
-    ) -> Result<(), ChannelError> {
-        let (token, source) = match self.slots.find(child, channel.into()) {
-            Err(ChannelError::Closed) => return Ok(()),
-            found => found?,
-        };
-        if !source.direction.writes() {
-            return Err(ChannelError::NotWritable);
-        }
-        if source.after_flush == AfterFlush::Stay {
-            source.after_flush = AfterFlush::ShutDown;
-        }
-        self.after_flush(token);
-        Ok(())
-    }
-
-    /// Closes every channel of a child, each as [`close`](Self::close) does.
-    pub fn close_all(&mut self, child: ChildKey) -> Result<(), ChannelError> {
-        let count = self.slots.get(child).ok_or(ChannelError::NoChild)?.sources.len();
-        for part in 0..count as u32 {
-            let token = Token { child, part: Part::Channel(part) };
-            if let Some(source) = self.slots.source(token) {
-                source.after_flush = AfterFlush::Close;
-                self.after_flush(token);
-            }
-        }
-        Ok(())
-    }
-
-    /// Stops reading from a channel, also what is ready already. The child
-    /// blocks when the channel is full.
-    ///
-    /// While it is paused and nothing is queued for it, the other side's end
-    /// goes unnoticed.
-    pub fn pause<'n>(
-        &mut self,
-        child: ChildKey,
-        channel: impl Into<Name<'n>>,
-    ) -> Result<(), ChannelError> {
-        self.set_paused(child, channel.into(), true)
-    }
-
-    /// Reads from a channel again.
-    pub fn resume<'n>(
-        &mut self,
-        child: ChildKey,
-        channel: impl Into<Name<'n>>,
-    ) -> Result<(), ChannelError> {
-        self.set_paused(child, channel.into(), false)
-    }
-
-    /// Pauses every channel of a child that is read from.
-    pub fn pause_all(&mut self, child: ChildKey) -> Result<(), ChannelError> {
-        self.set_all_paused(child, true)
-    }
-
-    /// Resumes every channel of a child that is read from.
-    pub fn resume_all(&mut self, child: ChildKey) -> Result<(), ChannelError> {
-        self.set_all_paused(child, false)
-    }
-
-    /// How many bytes are queued for a channel.
-    pub fn queued<'n>(
-        &self,
-        child: ChildKey,
-        channel: impl Into<Name<'n>>,
-    ) -> Result<usize, ChannelError> {
-        let slot = self.slots.get(child).ok_or(ChannelError::NoChild)?;
-        let part = slot.part(channel.into()).ok_or(ChannelError::NoChannel)?;
-        Ok(slot.sources[part].outbox.len())
-    }
-
-    /// Sets how many bytes a channel queues at most; 65,536 without this call.
-    /// What is queued above that stays. With 0 nothing is ever queued: a write
-    /// takes what the kernel takes.
-    pub fn set_high_water<'n>(
-        &mut self,
-        child: ChildKey,
-        channel: impl Into<Name<'n>>,
-        bytes: usize,
-    ) -> Result<(), ChannelError> {
-        let (_, source) = self.slots.find(child, channel.into())?;
-        source.outbox.set_high_water(bytes);
-        Ok(())
-    }
-
-    fn set_paused(
-        &mut self,
-        child: ChildKey,
-        channel: Name<'_>,
-        paused: bool,
-    ) -> Result<(), ChannelError> {
-        let (token, source) = self.slots.find(child, channel)?;
-        if !source.direction.reads() {
-            return Err(ChannelError::NotReadable);
-        }
-        source.paused = paused;
-        self.update(token);
-        Ok(())
-    }
-
-    fn set_all_paused(&mut self, child: ChildKey, paused: bool) -> Result<(), ChannelError> {
-        let count = self.slots.get(child).ok_or(ChannelError::NoChild)?.sources.len();
-        for part in 0..count as u32 {
-            let token = Token { child, part: Part::Channel(part) };
-            if let Some(source) = self.slots.source(token) {
-                source.paused = paused && source.direction.reads();
-                self.update(token);
-            }
-        }
-        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use crate::sys::poll::Readiness;
 /// An event that needs no more work, until it is told.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Note {
-    Made { child: ChildKey, pid: u32 },
+    Made { child: ChildKey, pid: Option<u32> },
     HalfClosed(Token),
     Drained(Token),
     Closed { token: Token, reason: CloseReason, unsent: usize },

@@ -34,7 +34,7 @@ impl Watch {
 /// An event, owned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
-    Made(u32),
+    Made(Option<u32>),
     Data(String, Vec<u8>),
     HalfClosed(String),
     Drained(String),
