@@ -110,7 +110,7 @@ pub use crate::plan::Plan;
 pub use crate::pump::{ChannelError, ChildKey, CloseReason, Event, Pump};
 pub use crate::signal::{Signal, UnknownSignal};
 pub use crate::spawn::{Opened, Prepared, SpawnError};
-pub use crate::sys::Features;
+pub use crate::sys::{Features, HookFunction};
 
 /// The README's snippets are run too.
 #[cfg(doctest)]

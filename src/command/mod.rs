@@ -22,7 +22,7 @@ pub use self::kinds::{
     Capabilities, FilterInstruction, IdRange, IoPriority, Namespaces, Resource, Scheduler,
     UNLIMITED,
 };
-pub(crate) use self::setup::{Directory, Groups, Hook, Setup};
+pub(crate) use self::setup::{Directory, Groups, Setup};
 
 /// A program to run and all that its process shall be.
 ///

@@ -2,17 +2,19 @@
 
 extern crate std;
 
-use core::ffi::{c_int, c_void};
+use core::ffi::c_void;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::vec::Vec;
 
+use super::Command;
 use super::kinds::{
     Capabilities, FilterInstruction, IdRange, IoPriority, Namespaces, Resource, Scheduler,
 };
-use super::Command;
 use crate::channel::{Channel, PassedFd};
 use crate::signal::Signal;
+use crate::sys::HookFunction;
+use crate::sys::hook::Hook;
 
 /// Everything but fds, environment and program. What is `None` or empty is left
 /// as the parent has it.
@@ -73,19 +75,6 @@ pub(crate) enum Groups {
     /// Those of a user, and the gid.
     OfUser(OsString),
 }
-
-/// A function and its argument.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Hook {
-    pub(crate) function: unsafe extern "C" fn(*mut c_void) -> c_int,
-    pub(crate) argument: *mut c_void,
-}
-
-// SAFETY: whoever gave the hook has promised that it may be called with its
-// argument from whichever thread spawns.
-unsafe impl Send for Hook {}
-// SAFETY: as above.
-unsafe impl Sync for Hook {}
 
 /// # Setting up the child
 ///
@@ -417,12 +406,8 @@ impl<'fd> Command<'fd> {
     /// not touch fds that it did not open. It may be called with `argument` from
     /// whichever thread spawns, by several at once, as often as the command is
     /// spawned.
-    pub unsafe fn pre_exec(
-        &mut self,
-        function: unsafe extern "C" fn(*mut c_void) -> c_int,
-        argument: *mut c_void,
-    ) -> &mut Self {
-        self.setup.hook = Some(Hook { function, argument });
+    pub unsafe fn pre_exec(&mut self, function: HookFunction, argument: *mut c_void) -> &mut Self {
+        self.setup.hook = Some(Hook::new(function, argument));
         self
     }
 }

@@ -165,6 +165,9 @@ impl fmt::Display for Step {
 
 impl fmt::Display for Plan<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespaces != 0 {
+            writeln!(f, "A child in new namespaces, {:#x}:", self.namespaces)?;
+        }
         let digits = self.steps.len().max(1).ilog10() as usize + 1;
         let mut arguments_shown = false;
         for (number, &step) in (1..).zip(self.steps) {
@@ -204,7 +207,7 @@ impl Plan<'_> {
             }
             write!(f, "{}", Quoted(arg))?;
         }
-        write!(f, "] with {} environment strings", self.program.env_count)
+        write!(f, "] with {} environment strings", self.program.env_count + self.program.pid_count)
     }
 }
 

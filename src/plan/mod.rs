@@ -16,7 +16,7 @@ mod step;
 
 pub use self::display::StepDisplay;
 pub use self::fd_map::{FdMap, FdMapError, FdPlan};
-pub(crate) use self::order::{finish, lay_out};
+pub(crate) use self::order::{Finish, Parts, finish, lay_out};
 pub(crate) use self::search::candidates;
 pub(crate) use self::solver::{Cell, Problem, Unsolvable};
 pub use self::solver::{Closing, Mapping};
@@ -43,6 +43,8 @@ pub struct Plan<'a> {
     /// What each child fd is to the user, sorted by fd.
     pub(crate) labels: &'a [Label],
     pub(crate) program: Program,
+    /// What the child is cloned into: `CLONE_NEW*`.
+    pub(crate) namespaces: u32,
 }
 
 /// The strings that steps name: NUL-terminated, one after the other.
@@ -63,6 +65,8 @@ pub(crate) struct Program {
     pub(crate) arg_count: u32,
     pub(crate) env: Text,
     pub(crate) env_count: u32,
+    /// Environment strings that hold the pid; they lie elsewhere.
+    pub(crate) pid_count: u32,
 }
 
 impl<'a> Plan<'a> {

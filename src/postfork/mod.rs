@@ -19,6 +19,7 @@ use core::ffi::{c_char, c_int, c_void};
 
 pub(crate) use self::report::{Progress, Report};
 use crate::plan::{Bytes, Step, Text};
+use crate::sys::hook::Hook;
 use crate::sys::{Errno, child};
 
 /// What a child that failed exits with. Nobody reads it: the report has said
@@ -42,14 +43,6 @@ pub(crate) struct Job<'a> {
     pub(crate) pids: &'a [*mut u8],
     pub(crate) hook: Option<Hook>,
     pub(crate) report: Report<'a>,
-}
-
-/// The last resort: the user's own code in the child.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Hook {
-    /// Returns 0 or an errno.
-    pub(crate) function: unsafe extern "C" fn(*mut c_void) -> c_int,
-    pub(crate) argument: *mut c_void,
 }
 
 /// The child's entry.
@@ -83,9 +76,12 @@ unsafe fn walk(job: &Job<'_>) {
     while let Some((&step, after)) = rest.split_first() {
         if !search.passes_over(step) {
             job.report.publish(index);
-            // SAFETY: the contract of `enter`.
             let taken = match step.is_exec() {
-                true => search.goes_on_after(index, unsafe { exec(job, step) }, after.first()),
+                true => {
+                    // SAFETY: the contract of `enter`.
+                    let errno = unsafe { exec(job, step) };
+                    search.goes_on_after(index, errno, after.first())
+                }
                 // SAFETY: as above.
                 false => unsafe { take(job, step) }.map_err(|errno| (index, errno)),
             };
@@ -158,13 +154,9 @@ unsafe fn take(job: &Job<'_>, step: Step) -> Result<(), Errno> {
             Some(&digits) => unsafe { child::write_pid(digits) },
             None => Err(Errno::INVAL),
         },
-        Step::Hook => match job.hook {
-            // SAFETY: the contract that the user took on.
-            Some(hook) => match unsafe { (hook.function)(hook.argument) } {
-                0 => Ok(()),
-                errno => Err(Errno::from_raw_os_error(errno)),
-            },
-            None => Ok(()),
+        Step::Hook => match job.hook.map_or(0, Hook::call) {
+            0 => Ok(()),
+            errno => Err(Errno::from_raw_os_error(errno)),
         },
         // SAFETY: as above.
         _ => unsafe { take_privilege(job, step) },
@@ -180,7 +172,7 @@ unsafe fn take_privilege(job: &Job<'_>, step: Step) -> Result<(), Errno> {
     match step {
         // SAFETY: the contract of `enter`; ids have four bytes.
         Step::SetGroups { ids } => unsafe {
-            child::setgroups((ids.len / 4) as usize, bytes(job, ids))
+            child::setgroups((ids.len >> 2) as usize, bytes(job, ids))
         },
         Step::SetGid { gid } => child::setgid(gid),
         Step::SetUid { uid } => child::setuid(uid),
@@ -215,7 +207,7 @@ unsafe fn take_privilege(job: &Job<'_>, step: Step) -> Result<(), Errno> {
         Step::Landlock { fd } => child::landlock(fd),
         // SAFETY: the contract of `enter`; instructions have eight bytes.
         Step::Seccomp { filter } => unsafe {
-            child::seccomp((filter.len / 8) as u16, bytes(job, filter))
+            child::seccomp((filter.len >> 3) as u16, bytes(job, filter))
         },
         // Those that `take` knows, and exec.
         _ => Err(Errno::NOSYS),

@@ -70,7 +70,7 @@ impl SpawnError {
 
     /// Whether it was the call that makes a child.
     pub(super) fn is_from_clone(&self) -> bool {
-        matches!(&self.0.stage, Stage::Parent(subject) if clone::NAMES.contains(&subject.as_str()))
+        matches!(&self.0.stage, Stage::Parent(subject) if clone::NAMES.contains(&subject.split(' ').next().unwrap_or_default()))
     }
 
     /// The child's step that failed. `None` if it never came to a child.

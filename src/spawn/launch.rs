@@ -9,11 +9,12 @@ use std::string::{String, ToString};
 use std::thread;
 
 use super::error::Cause;
-use super::{Opened, Prepared, SpawnError};
+use super::{Opened, Prepared, SpawnError, id_maps};
+use crate::channel::PassedFd;
 use crate::child::Child;
 use crate::plan::Step;
 use crate::postfork::{self, Job, Progress, Report};
-use crate::sys::clone::{self, Cloned, clone};
+use crate::sys::clone::{self, Cloned, How, clone};
 use crate::sys::memory::SharedWord;
 use crate::sys::poll::{Interest, PollFd, poll};
 use crate::sys::signals::Blocked;
@@ -47,8 +48,15 @@ impl Opened<'_, '_> {
             text: prepared.strings.text(),
             argv: prepared.strings.argv(),
             envp: prepared.strings.envp(),
+            shell_argv: prepared.strings.shell_argv(),
+            pids: prepared.strings.pid_places(),
+            hook: prepared.clone.hook,
             report,
         };
+        let namespaces = prepared.clone.namespaces;
+        let cgroup = prepared.clone.cgroup.as_ref().map(PassedFd::number);
+        let exit_signal = signals::SIGCHLD;
+        let how = How { features, exit_signal, namespaces: namespaces.bits(), cgroup };
         let argument = (&raw const job).cast_mut().cast();
         let blocked = Blocked::all();
         // SAFETY: signals are blocked. The job outlives the child's walk: where
@@ -57,11 +65,21 @@ impl Opened<'_, '_> {
         // made so by `Frozen`, into whose text all steps point. The stack is
         // that of `self.prepared`, which we hold mutably, and the walk uses
         // less of it than there is.
-        let cloned =
-            unsafe { clone(features, signals::SIGCHLD, region, postfork::enter, argument) };
+        let cloned = unsafe { clone(how, region, postfork::enter, argument) };
         drop(blocked);
-        let cloned = cloned
-            .map_err(|errno| SpawnError::in_parent(clone::name(features), errno.raw_os_error()))?;
+        let cloned = cloned.map_err(|errno| {
+            let call = clone::name(features);
+            let subject = match namespaces.is_empty() {
+                true => call.to_string(),
+                false => format!("{call} into new namespaces {:#x}", namespaces.bits()),
+            };
+            SpawnError::in_parent(subject, errno.raw_os_error())
+        })?;
+        // A child whose maps can't be written reads the end of file and fails.
+        let written = self.id_maps.take().map(|(reader, writer)| {
+            drop(reader);
+            id_maps::write(cloned.pid, &prepared.clone, &writer)
+        });
         if let Some((reader, writer)) = self.notice.take() {
             drop(writer);
             wait_for_notice(&reader, &cloned, report, &prepared.scratch.steps);
@@ -76,7 +94,10 @@ impl Opened<'_, '_> {
             Why::Errno(errno) => Cause::Errno(errno.raw_os_error()),
             Why::Died => Cause::Died(reaped.map(|reaped| reaped.status)),
         };
-        Err(prepared.child_error(index, cause))
+        Err(match written {
+            Some(Err(error)) => error,
+            _ => prepared.child_error(index, cause),
+        })
     }
 }
 
@@ -147,7 +168,7 @@ fn failure(cloned: &Cloned, report: Report<'_>, steps: &[Step]) -> Option<(usize
 }
 
 fn at_exec(steps: &[Step], index: usize) -> bool {
-    matches!(steps.get(index), Some(Step::Exec { .. }))
+    steps.get(index).is_some_and(|step| step.is_exec())
 }
 
 fn pidfd(cloned: &Cloned) -> Option<std::os::fd::BorrowedFd<'_>> {

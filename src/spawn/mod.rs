@@ -1,6 +1,7 @@
 //! From a prepared command to a running child, or to an error and nothing left.
 //!
 //! * [`prepare`]: all that spawns share, worked out once.
+//! * [`setup`]: what is to be set up, as steps.
 //! * [`open`]: the channels of one spawn, and the plan that they make whole.
 //! * [`launch`]: the clone, and what the child reported.
 
@@ -11,6 +12,7 @@ use core::time::Duration;
 use std::boxed::Box;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::string::String;
 use std::sync::Arc;
 use std::thread;
 use std::vec::Vec;
@@ -19,15 +21,18 @@ use rustix::fs::OFlags;
 
 use crate::channel::{ChannelInfo, PassedFd};
 use crate::child::{Child, OnDrop};
-use crate::command::{Command, PlanError};
+use crate::command::{Command, Namespaces, PlanError};
 use crate::plan::{Cell, Label, Mapping, Step};
+use crate::sys::hook::Hook;
 use crate::sys::memory::Region;
 use crate::sys::{Errno, Features};
 
 mod error;
+mod id_maps;
 mod launch;
 mod open;
 mod prepare;
+mod setup;
 mod strings;
 
 pub use self::error::SpawnError;
@@ -67,7 +72,9 @@ pub struct Prepared<'fd> {
     infos: Arc<[ChannelInfo]>,
     entries: Box<[Entry]>,
     labels: Box<[Label]>,
-    setup: Box<[Step]>,
+    clone: CloneExtras<'fd>,
+    setup: setup::Steps<'fd>,
+    /// Signals, mask and exec.
     finish: Vec<Step>,
     limit: i32,
     features: Features,
@@ -75,6 +82,25 @@ pub struct Prepared<'fd> {
     inherit_unnamed_fds: bool,
     on_drop: OnDrop,
     scratch: Scratch,
+}
+
+/// What the parent does for a child besides the clone.
+#[derive(Clone, Debug)]
+struct CloneExtras<'fd> {
+    namespaces: Namespaces,
+    cgroup: Option<PassedFd<'fd>>,
+    /// What exec runs in place of a path.
+    program: Option<PassedFd<'fd>>,
+    /// The lines of `/proc/PID/uid_map`.
+    uid_map: String,
+    gid_map: String,
+    hook: Option<Hook>,
+}
+
+impl CloneExtras<'_> {
+    fn has_id_maps(&self) -> bool {
+        !(self.uid_map.is_empty() && self.gid_map.is_empty())
+    }
 }
 
 /// What one spawn uses, kept for the next.
@@ -86,6 +112,11 @@ struct Scratch {
     theirs: Vec<Option<OwnedFd>>,
     map: Vec<Mapping>,
     cells: Vec<Cell>,
+    /// Steps before the fd map, with the numbers of this spawn in them.
+    before: Vec<Step>,
+    /// Fds that steps need before the fd map, and after it.
+    early: Vec<i32>,
+    keep: Vec<i32>,
     steps: Vec<Step>,
     /// Numbers that copies may take, where unnamed fds are inherited.
     spares: Vec<OwnedFd>,
@@ -99,7 +130,11 @@ impl Scratch {
             region: Region::map().map_err(system)?,
             theirs: Vec::with_capacity(openers),
             map: Vec::with_capacity(entries),
-            cells: iter::repeat_n(Cell::NEW, entries).collect(),
+            // Never fewer than kept fds, so that a free number is found.
+            cells: iter::repeat_n(Cell::NEW, entries.max(KEPT_MAX)).collect(),
+            before: Vec::with_capacity(steps),
+            early: Vec::with_capacity(steps),
+            keep: Vec::with_capacity(KEPT_MAX),
             steps: Vec::with_capacity(steps),
             spares: Vec::new(),
             spare_numbers: Vec::new(),
@@ -108,11 +143,14 @@ impl Scratch {
 }
 
 /// The most steps that a plan can have. Each entry takes at most one step and a
-/// cycle of two or more one more; there is one kept fd, two steps of closing,
-/// and one for handlers if the kernel refuses to clear them.
+/// cycle of two or more one more; there are the kept fds, two steps of closing, two
+/// for id maps, and one for handlers if the kernel refuses to clear them.
 fn steps_max(fixed: usize, entries: usize) -> usize {
-    fixed + entries * 2 + 4
+    fixed + entries * 2 + KEPT_MAX + 5
 }
+
+/// The notice, a ruleset, a program.
+const KEPT_MAX: usize = 3;
 
 /// One entry of the fd map: child fd, and the opener that gives its source.
 #[derive(Clone, Copy, Debug)]
@@ -158,7 +196,7 @@ impl<'fd> Prepared<'fd> {
     /// not duplicated. Allocates, and maps the stack: the one thing that the
     /// system can refuse.
     pub fn try_clone(&self) -> Result<Self, PlanError> {
-        let fixed = self.setup.len() + self.finish.len();
+        let fixed = self.setup.before.len() + self.setup.after.len() + self.finish.len();
         let steps = steps_max(fixed, self.entries.len());
         Ok(Self {
             strings: self.strings.clone(),
@@ -166,6 +204,7 @@ impl<'fd> Prepared<'fd> {
             infos: self.infos.clone(),
             entries: self.entries.clone(),
             labels: self.labels.clone(),
+            clone: self.clone.clone(),
             setup: self.setup.clone(),
             finish: self.finish.clone(),
             limit: self.limit,

@@ -7,12 +7,12 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::string::ToString;
 
 use super::{Opener, Prepared, Scratch, SpawnError};
-use crate::channel::Open;
+use crate::channel::{Open, PassedFd};
 use crate::child::{Child, Ends};
 use crate::limits::SHARED_FD_MAX;
-use crate::plan::{Closing, Mapping, Plan, Problem, Step, Strings, Unsolvable, lay_out};
+use crate::plan::{Closing, Mapping, Parts, Plan, Problem, Step, Strings, Unsolvable, lay_out};
 use crate::sys::memory::SharedWord;
-use crate::sys::{Errno, Features, fd};
+use crate::sys::{Errno, Features, fd, process};
 
 /// A spawn about to happen: its channels are open, its plan is complete.
 ///
@@ -36,6 +36,8 @@ pub struct Opened<'p, 'fd> {
     pub(super) notice: Option<(OwnedFd, OwnedFd)>,
     /// On the fork path: where the child reports.
     pub(super) shared_word: Option<SharedWord>,
+    /// For a child that waits for its id maps.
+    pub(super) id_maps: Option<(OwnedFd, OwnedFd)>,
 }
 
 impl<'fd> Prepared<'fd> {
@@ -43,7 +45,8 @@ impl<'fd> Prepared<'fd> {
     pub fn open(&mut self) -> Result<Opened<'_, 'fd>, SpawnError> {
         let ends = Ends::new(self.infos.clone());
         // From here on dropping it closes whatever was opened.
-        let mut opened = Opened { prepared: self, ends, notice: None, shared_word: None };
+        let (notice, shared_word, id_maps) = (None, None, None);
+        let mut opened = Opened { prepared: self, ends, notice, shared_word, id_maps };
         opened.check_sources()?;
         opened.open_channels()?;
         opened.complete_plan()?;
@@ -55,7 +58,7 @@ impl<'fd> Prepared<'fd> {
         if self.inherit_unnamed_fds {
             Closing::Keep
         } else if self.features.contains(Features::SHARED_FILES)
-            && self.scratch.map.iter().all(|m| m.source < SHARED_FD_MAX)
+            && self.needed().all(|fd| fd < SHARED_FD_MAX)
         {
             Closing::Unshare
         } else if self.features.contains(Features::CLOSE_RANGE) {
@@ -68,6 +71,14 @@ impl<'fd> Prepared<'fd> {
     }
 }
 
+impl Prepared<'_> {
+    /// The parent's fds that the child needs.
+    fn needed(&self) -> impl Iterator<Item = i32> {
+        let Scratch { map, early, keep, .. } = &self.scratch;
+        map.iter().map(|m| m.source).chain(early.iter().chain(keep).copied())
+    }
+}
+
 impl Opened<'_, '_> {
     /// What the child will do.
     pub fn plan(&self) -> Plan<'_> {
@@ -76,6 +87,7 @@ impl Opened<'_, '_> {
             strings: Strings(self.prepared.strings.text()),
             labels: &self.prepared.labels,
             program: self.prepared.strings.program(),
+            namespaces: self.prepared.clone.namespaces.bits(),
         }
     }
 
@@ -103,6 +115,13 @@ impl Opened<'_, '_> {
                     from => Step::Dup2 { from, to: entry.fd },
                 };
                 SpawnError::in_parent(step.to_string(), errno.raw_os_error())
+            })?;
+        }
+        let Prepared { setup, clone, .. } = &*self.prepared;
+        let others = setup.early.iter().chain(&setup.landlock).chain(&clone.program);
+        for other in others.chain(&clone.cgroup) {
+            fd::check_open(other.as_fd()).map_err(|errno| {
+                SpawnError::in_parent(format!("fd {}", other.number()), errno.raw_os_error())
             })?;
         }
         Ok(())
@@ -157,25 +176,63 @@ impl Opened<'_, '_> {
             let source = source.ok_or_else(|| failed("open")(Errno::BADF))?;
             scratch.map.push(Mapping { target: entry.fd, source });
         }
-        let keep: Option<i32> = self.notice.as_ref().map(|(_, writer)| writer.as_raw_fd());
+        if self.prepared.clone.has_id_maps() {
+            self.id_maps = Some(fd::pipe().map_err(failed("pipe2"))?);
+        }
+        self.note_needed();
         loop {
-            match self.solve(keep.as_slice()) {
-                Ok(()) => return Ok(()),
+            match self.solve() {
+                Ok(()) => break,
                 Err(Unsolvable::NeedsSpare) => self.reserve_spare()?,
                 Err(Unsolvable::NoNumber) => {
                     return Err(failed("dup3 of an fd put aside")(Errno::MFILE));
                 }
             }
         }
+        Ok(())
     }
 
-    fn solve(&mut self, keep: &[i32]) -> Result<(), Unsolvable> {
+    /// Notes the fds that steps need besides the map, and the steps that have
+    /// numbers of this spawn in them.
+    fn note_needed(&mut self) {
+        let Prepared { clone, setup, scratch, .. } = &mut *self.prepared;
+        let Scratch { before, early, keep, .. } = scratch;
+        early.clear();
+        early.extend(setup.early.iter().map(PassedFd::number));
+        before.clear();
+        if let Some((reader, writer)) = &self.id_maps {
+            let (reader, writer) = (reader.as_raw_fd(), writer.as_raw_fd());
+            early.extend([reader, writer]);
+            before.extend([Step::Close { fd: writer }, Step::AwaitParent { fd: reader }]);
+        }
+        before.extend_from_slice(&setup.before);
+        keep.clear();
+        keep.extend(self.notice.as_ref().map(|(_, writer)| writer.as_raw_fd()));
+        keep.extend(setup.landlock.iter().chain(&clone.program).map(PassedFd::number));
+    }
+
+    fn solve(&mut self) -> Result<(), Unsolvable> {
         let closing = self.prepared.closing();
         let Prepared { setup, finish, limit, scratch, .. } = &mut *self.prepared;
-        let Scratch { map, cells, steps, spare_numbers, .. } = scratch;
-        let problem = Problem { map, keep, spare: spare_numbers, limit: *limit, closing };
+        let Scratch { map, cells, before, early, keep, steps, spare_numbers, .. } = scratch;
+        let spare = spare_numbers;
+        let problem = Problem { map, keep, early, spare, limit: *limit, closing };
+        let parts = Parts { before, after: &setup.after, finish };
         steps.clear();
-        lay_out(&problem, cells, setup, finish, |step| steps.push(step))
+        lay_out(&problem, cells, parts, |step| steps.push(step))?;
+        // What is needed after the map is where that has put it.
+        for at in 0..steps.len() {
+            let place = |fd| problem.place(fd, steps.iter().copied()).unwrap_or(fd);
+            steps[at] = match steps[at] {
+                Step::Landlock { fd } => Step::Landlock { fd: place(fd) },
+                Step::ExecFd { fd } => Step::ExecFd { fd: place(fd) },
+                // The process that spawns, which may be a fork of the one that
+                // has prepared.
+                Step::CheckParent { .. } => Step::CheckParent { pid: process::own_pid() },
+                step => step,
+            };
+        }
+        Ok(())
     }
 
     /// Takes one more number that is no child fd, for a copy put aside.

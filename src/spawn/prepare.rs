@@ -6,19 +6,22 @@ use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{CString, OsStr, OsString};
 use std::format;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::string::{String, ToString};
 use std::sync::Arc;
+use std::vec;
 use std::vec::Vec;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::strings::{Frozen, Strings, TooLong};
-use super::{Entry, Opener, Prepared, Scratch, steps_max};
+use super::setup::map_lines;
+use super::strings::{Extra, Frozen, Scripts, Strings, TooLong};
+use super::{CloneExtras, Entry, Opener, Prepared, Scratch, steps_max};
 use crate::channel::{Channel, ChannelInfo};
-use crate::command::{Command, Environment, Mapped, PlanError};
-use crate::plan::{Label, Program, Step, Text, candidates, finish};
+use crate::command::{Command, Environment, Mapped, Namespaces, PlanError};
+use crate::plan::{Finish, Label, Program, Step, Text, candidates, finish};
+use crate::signal::Signal;
 use crate::sys::{Features, fd, signals};
 
 impl<'fd> Command<'fd> {
@@ -30,36 +33,34 @@ impl<'fd> Command<'fd> {
     /// that is changed here or in the environment later touches it.
     pub fn prepare(&self) -> Result<Prepared<'fd>, PlanError> {
         let features = self.features()?;
+        self.check_setup(features)?;
         let limit = fd::limit();
         let channels = self.all_channels();
         let entries = entries(&channels, limit)?;
         check_names(&channels)?;
 
         let mut strings = Strings::default();
-        let environment = environment(&self.env)?;
+        let environment = environment(&self.env, &self.setup.pid_keys)?;
         let labels = labels(&mut strings, &channels, &entries)?;
         let program = self.program(&mut strings, &environment)?;
-        let paths = self.candidates(&mut strings, &environment)?;
-        let mut setup = Vec::new();
-        if let Some(dir) = &self.current_dir {
-            let path = checked(dir.as_os_str(), || "current directory".into())?;
-            setup.push(Step::Chdir { path: strings.push(&[path])? });
-        }
-        let default_signals = self.default_signals();
-        let clear_handlers = !features.contains(Features::CLONE3);
-        let finish = finish(clear_handlers, default_signals, self.mask()?, paths.into_iter());
-        let finish: Vec<Step> = finish.collect();
+        let setup = self.setup_steps(&mut strings)?;
+        let mut finish: Vec<Step> = finish(&self.finish(&mut strings, features)?).collect();
+        let (exec, shell) = self.exec_steps(&mut strings, &environment)?;
+        finish.extend(exec);
+        let pid_keys = self.setup.pid_keys.iter().map(|key| key.as_bytes().into()).collect();
+        let extra = Extra { pid_keys, shell };
 
         let openers = openers(&channels)?;
-        let steps = steps_max(setup.len() + finish.len(), entries.len());
-        let scratch = Scratch::new(entries.len(), openers.len(), steps)?;
+        let fixed = setup.before.len() + setup.after.len() + finish.len();
+        let scratch = Scratch::new(entries.len(), openers.len(), steps_max(fixed, entries.len()))?;
         Ok(Prepared {
-            strings: strings.freeze(program),
+            strings: strings.freeze(program, extra),
             openers,
             infos: infos(&channels),
             entries: entries.into(),
             labels: labels.into(),
-            setup: setup.into(),
+            clone: self.clone_extras(),
+            setup,
             finish,
             limit,
             features,
@@ -70,6 +71,67 @@ impl<'fd> Command<'fd> {
         })
     }
 
+    fn finish(&self, strings: &mut Strings, features: Features) -> Result<Finish, PlanError> {
+        let setup = &self.setup;
+        let ignored = signal_set(&setup.ignored_signals)?;
+        let default = self.ignored_by_parent() | signal_set(&setup.default_signals)?;
+        if ignored & signal_set(&setup.default_signals)? != 0 {
+            let (first, second) = ("ignore_signals", "default_signals of the same");
+            return Err(PlanError::Contradiction { first, second });
+        }
+        let filter = match self.filter()? {
+            Some(filter) => Some(strings.push_bytes(&filter)?),
+            None => None,
+        };
+        Ok(Finish {
+            clear_handlers: !features.contains(Features::CLONE3),
+            default_signals: default & !ignored,
+            ignored_signals: ignored,
+            mask: signal_set(&self.blocked_signals)?,
+            pids: setup.pid_keys.len() as u32,
+            hook: setup.hook.is_some(),
+            filter,
+        })
+    }
+
+    /// The last steps, and what a shell is tried with.
+    fn exec_steps(
+        &self,
+        strings: &mut Strings,
+        environment: &BTreeMap<OsString, OsString>,
+    ) -> Result<(Vec<Step>, Option<Scripts>), PlanError> {
+        if let Some(program) = &self.setup.program_fd {
+            if fd::is_script(program.as_fd()) {
+                return Err(PlanError::ScriptByFd);
+            }
+            return Ok((vec![Step::ExecFd { fd: program.number() }], None));
+        }
+        let paths = self.candidates(strings, environment)?;
+        let Some(shell) = &self.setup.shell else {
+            return Ok((paths.into_iter().map(|path| Step::Exec { path }).collect(), None));
+        };
+        let shell = strings.push(&[checked(shell.as_os_str(), || "shell".into())?])?;
+        let steps = paths
+            .iter()
+            .zip(0..)
+            .flat_map(|(&path, argv)| [Step::Exec { path }, Step::ExecShell { shell, argv }]);
+        let steps = steps.collect();
+        Ok((steps, Some(Scripts { shell, paths })))
+    }
+
+    /// What the parent does for the child besides the clone.
+    fn clone_extras(&self) -> CloneExtras<'fd> {
+        let setup = &self.setup;
+        CloneExtras {
+            namespaces: setup.namespaces.unwrap_or(Namespaces::empty()),
+            cgroup: setup.cgroup.clone(),
+            program: setup.program_fd.clone(),
+            uid_map: map_lines(&setup.uid_map),
+            gid_map: map_lines(&setup.gid_map),
+            hook: setup.hook,
+        }
+    }
+
     /// What the kernel has and the user does not exclude.
     fn features(&self) -> Result<Features, PlanError> {
         let mut features = (Features::of_this_kernel() - self.without).consistent();
@@ -77,6 +139,9 @@ impl<'fd> Command<'fd> {
             // The step that ends the sharing leaves fds behind, so there is none
             // here, and the moves would be the parent's.
             features -= Features::SHARED_FILES;
+        }
+        if self.must_fork() {
+            features = (features - Features::SHARED_MEMORY).consistent();
         }
         let missing = self.require - features;
         if !missing.is_empty() {
@@ -125,7 +190,8 @@ impl<'fd> Command<'fd> {
         }
         // Each string takes a byte or more of the 4 GiB.
         let (arg_count, env_count) = (self.args.len() as u32 + 1, environment.len() as u32);
-        Ok(Program { args, arg_count, env, env_count })
+        let pid_count = self.setup.pid_keys.len() as u32;
+        Ok(Program { args, arg_count, env, env_count, pid_count })
     }
 
     /// Writes the paths at which the program is tried.
@@ -150,22 +216,23 @@ impl<'fd> Command<'fd> {
         Ok(paths)
     }
 
-    /// The signals that get their default action: those that the parent ignores
-    /// now, and `SIGPIPE`, which a Rust program begins to ignore when it starts.
-    fn default_signals(&self) -> impl Iterator<Item = i32> + use<> {
-        let ignored = match self.inherit_ignored_signals {
+    /// The signals that get their default action unasked: those that the parent
+    /// ignores now, and `SIGPIPE`, which a Rust program begins to ignore when it
+    /// starts.
+    fn ignored_by_parent(&self) -> u64 {
+        match self.inherit_ignored_signals {
             true => 0,
             false => signals::ignored() | bit(signals::SIGPIPE),
-        };
-        (1..=signals::SIGNAL_MAX).filter(move |&signal| ignored & bit(signal) != 0)
+        }
     }
+}
 
-    fn mask(&self) -> Result<u64, PlanError> {
-        self.blocked_signals.iter().try_fold(0, |mask, signal| match signal.number() {
-            number @ 1..=signals::SIGNAL_MAX => Ok(mask | bit(number)),
-            number => Err(PlanError::BadSignal { signal: number }),
-        })
-    }
+/// A bit for each signal.
+fn signal_set(signals: &[Signal]) -> Result<u64, PlanError> {
+    signals.iter().try_fold(0, |set, signal| match signal.number() {
+        number @ 1..=signals::SIGNAL_MAX => Ok(set | bit(number)),
+        number => Err(PlanError::BadSignal { signal: number }),
+    })
 }
 
 fn bit(signal: i32) -> u64 {
@@ -173,7 +240,7 @@ fn bit(signal: i32) -> u64 {
 }
 
 /// The string's bytes, if there is no NUL in them.
-fn checked(string: &OsStr, what: impl FnOnce() -> String) -> Result<&[u8], PlanError> {
+pub(super) fn checked(string: &OsStr, what: impl FnOnce() -> String) -> Result<&[u8], PlanError> {
     let bytes = string.as_bytes();
     if bytes.contains(&0) {
         return Err(PlanError::NulByte { what: what() });
@@ -182,16 +249,16 @@ fn checked(string: &OsStr, what: impl FnOnce() -> String) -> Result<&[u8], PlanE
 }
 
 /// The child's environment, sorted by key.
-fn environment(asked: &Environment) -> Result<BTreeMap<OsString, OsString>, PlanError> {
+fn environment(
+    asked: &Environment,
+    pid_keys: &[OsString],
+) -> Result<BTreeMap<OsString, OsString>, PlanError> {
     let mut all = BTreeMap::new();
     if !asked.clear {
         all.extend(env::vars_os());
     }
     for (key, value) in &asked.changes {
-        let bytes = checked(key, || format!("name of environment variable {key:?}"))?;
-        if bytes.is_empty() || bytes.contains(&b'=') {
-            return Err(PlanError::BadEnvKey { key: key.clone() });
-        }
+        checked_key(key)?;
         match value {
             Some(value) => {
                 checked(value, || format!("value of environment variable {key:?}"))?;
@@ -202,7 +269,19 @@ fn environment(asked: &Environment) -> Result<BTreeMap<OsString, OsString>, Plan
             }
         }
     }
+    for key in pid_keys {
+        checked_key(key)?;
+        all.remove(key);
+    }
     Ok(all)
+}
+
+fn checked_key(key: &OsStr) -> Result<(), PlanError> {
+    let bytes = checked(key, || format!("name of environment variable {key:?}"))?;
+    match bytes.is_empty() || bytes.contains(&b'=') {
+        true => Err(PlanError::BadEnvKey { key: key.into() }),
+        false => Ok(()),
+    }
 }
 
 /// The fd map, sorted by child fd.

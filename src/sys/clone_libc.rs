@@ -26,6 +26,17 @@ pub(crate) struct Cloned {
     pub(crate) pidfd: Option<OwnedFd>,
 }
 
+/// What kind of child. A fork has `SIGCHLD` at its end, and namespaces and cgroups
+/// are refused when a command is prepared.
+#[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "the same for every platform")]
+pub(crate) struct How {
+    pub(crate) features: Features,
+    pub(crate) exit_signal: i32,
+    pub(crate) namespaces: u32,
+    pub(crate) cgroup: Option<i32>,
+}
+
 /// Makes a child with a copy of the memory, which runs `entry(argument)`.
 ///
 /// # Safety
@@ -33,8 +44,7 @@ pub(crate) struct Cloned {
 /// All signals are blocked. `entry` and what it reads through `argument` keep
 /// to what a child after fork may do.
 pub(crate) unsafe fn clone(
-    features: Features,
-    _exit_signal: i32,
+    how: How,
     _region: &Region,
     entry: Entry,
     argument: *mut c_void,
@@ -47,6 +57,6 @@ pub(crate) unsafe fn clone(
     }
     // The child is ours and not reaped, so the pid is still its own.
     let pidfd =
-        features.contains(Features::PIDFD).then(|| super::process::open_pidfd(pid)).flatten();
+        how.features.contains(Features::PIDFD).then(|| super::process::open_pidfd(pid)).flatten();
     Ok(Cloned { pid, pidfd })
 }

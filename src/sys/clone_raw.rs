@@ -10,8 +10,9 @@ use super::memory::Region;
 use super::{Errno, Features};
 
 const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
-/// `struct clone_args` as Linux 5.3 has it; later fields are optional.
+/// `struct clone_args` as Linux 5.7 has it.
 #[repr(C)]
 #[derive(Default)]
 struct CloneArgs {
@@ -23,9 +24,15 @@ struct CloneArgs {
     stack: u64,
     stack_size: u64,
     tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
 }
 
-static_assertions::const_assert_eq!(size_of::<CloneArgs>(), 64);
+/// What the kernel before 5.7 takes: without the cgroup.
+const SIZE_WITHOUT_CGROUP: usize = 64;
+
+static_assertions::const_assert_eq!(size_of::<CloneArgs>(), 88);
 
 /// What [`name`] says.
 pub(crate) const NAMES: [&str; 2] = ["clone3", "clone"];
@@ -43,11 +50,21 @@ pub(crate) struct Cloned {
     pub(crate) pidfd: Option<OwnedFd>,
 }
 
+/// What kind of child.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How {
+    pub(crate) features: Features,
+    /// What the parent is sent at its end; 0 for none.
+    pub(crate) exit_signal: i32,
+    /// `CLONE_NEW*`.
+    pub(crate) namespaces: u32,
+    /// The directory of a cgroup; with [`Features::CLONE3`] alone.
+    pub(crate) cgroup: Option<i32>,
+}
+
 /// Makes a child that runs `entry(argument)`. With [`Features::SHARED_MEMORY`]
 /// it shares the parent's memory and the caller stops until it has called exec
 /// or ended; else it has a copy, and both run.
-///
-/// `exit_signal` is what the parent is sent at its end; 0 for none.
 ///
 /// # Safety
 ///
@@ -55,12 +72,12 @@ pub(crate) struct Cloned {
 /// to what a child after fork may do, and use less than the region's stack,
 /// which nobody else uses until the child has called exec or ended.
 pub(crate) unsafe fn clone(
-    features: Features,
-    exit_signal: i32,
+    how: How,
     region: &Region,
     entry: Entry,
     argument: *mut c_void,
 ) -> Result<Cloned, Errno> {
+    let How { features, exit_signal, namespaces, cgroup } = how;
     let mut flags = 0;
     if features.contains(Features::SHARED_MEMORY) {
         flags |= libc::CLONE_VM | libc::CLONE_VFORK;
@@ -71,19 +88,25 @@ pub(crate) unsafe fn clone(
     if features.contains(Features::PIDFD) {
         flags |= libc::CLONE_PIDFD;
     }
-    let flags = flags as u64;
+    let mut flags = flags as u64 | u64::from(namespaces);
     let mut pidfd: i32 = -1;
     let result = if features.contains(Features::CLONE3) {
         let stack = region.stack() as u64;
+        let mut size = SIZE_WITHOUT_CGROUP;
+        if cgroup.is_some() {
+            flags |= CLONE_INTO_CGROUP;
+            size = size_of::<CloneArgs>();
+        }
         let args = CloneArgs {
             flags: flags | CLONE_CLEAR_SIGHAND,
+            cgroup: cgroup.unwrap_or(0) as u64,
             pidfd: &raw mut pidfd as u64,
             exit_signal: exit_signal as u64,
             stack,
             stack_size: region.stack_top() as u64 - stack,
             ..CloneArgs::default()
         };
-        let args = [&raw const args as usize, size_of::<CloneArgs>(), 0, 0, 0];
+        let args = [&raw const args as usize, size, 0, 0, 0];
         // SAFETY: the stack is the region's, ours alone by the contract, its top
         // aligned to a page; no CLONE_THREAD or CLONE_SETTLS; the kernel reads
         // `args` and writes `pidfd` before it returns. The entry is the

@@ -56,7 +56,9 @@ mod tests {
 
     #[test]
     fn a_number_is_written_in_its_digits_and_ended() {
-        for (number, digits) in [(0, "0"), (7, "7"), (10, "10"), (32768, "32768"), (u32::MAX, "4294967295")] {
+        for (number, digits) in
+            [(0, "0"), (7, "7"), (10, "10"), (32768, "32768"), (u32::MAX, "4294967295")]
+        {
             let mut bytes = [0xffu8; 11];
             // SAFETY: eleven bytes.
             unsafe { write(number, bytes.as_mut_ptr()) };

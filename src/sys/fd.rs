@@ -107,9 +107,21 @@ pub(crate) fn lists_fds() -> bool {
     open(c"/proc/self/fd", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).is_ok()
 }
 
+/// Whether a file begins with `#!`. One that can't be read does not say so.
+pub(crate) fn is_script(fd: BorrowedFd<'_>) -> bool {
+    let mut start = [0; 2];
+    rustix::io::pread(fd, &mut start, 0) == Ok(2) && start == *b"#!"
+}
+
 /// Reads once. `Ok(0)` is the end of file.
 pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
     Ok(rustix::io::read(fd, buffer)?)
+}
+
+/// Writes one byte to a pipe whose reader waits for it.
+pub(crate) fn write_byte(fd: &OwnedFd) -> Result<(), Errno> {
+    use rustix::fd::AsFd;
+    PipeWriter::new().write(fd.as_fd(), &[0]).map(drop)
 }
 
 /// Half-closes a socket: the peer reads the end of file.

@@ -76,6 +76,7 @@ mod child {
     use core::ffi::c_void;
     use core::sync::atomic::{AtomicBool, Ordering};
 
+    use super::super::clone::How;
     use super::super::memory::Region;
     use super::super::signals::Blocked;
     use super::super::{child, clone, process};
@@ -95,11 +96,12 @@ mod child {
         let answer = Answer { try_unshare, ..Answer::default() };
         let region = Region::map().ok()?;
         let argument = (&raw const answer).cast_mut().cast();
+        let how = How { features: asked, exit_signal: 0, namespaces: 0, cgroup: None };
         let blocked = Blocked::all();
         // SAFETY: signals are blocked; the entry only stores to atomics and
         // makes syscalls. If the kernel does not stop us until the child is
         // done, `wait_all` below does, before `answer` goes.
-        let cloned = unsafe { clone::clone(asked, 0, &region, answer_and_exit, argument) };
+        let cloned = unsafe { clone::clone(how, &region, answer_and_exit, argument) };
         drop(blocked);
         let cloned = cloned.ok()?;
         // Nothing but a value seen here, where the call returned, shows that

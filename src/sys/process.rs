@@ -46,6 +46,12 @@ impl From<libc::rusage> for Usage {
     }
 }
 
+/// This process.
+pub(crate) fn own_pid() -> c_int {
+    // SAFETY: no pointers; can't fail.
+    unsafe { libc::getpid() }
+}
+
 /// Waits for the child to end and reaps it. `None` if `block` is false and it
 /// runs. `ECHILD`: somebody else has reaped it, or it reaped itself because
 /// `SIGCHLD` is ignored. Goes on after `EINTR`.

@@ -133,10 +133,7 @@ pub(crate) fn set_io_priority(priority: c_int) -> Result<(), Errno> {
 /// # Safety
 ///
 /// `path` and `contents` are NUL-terminated.
-pub(crate) unsafe fn write_file(
-    path: *const c_char,
-    contents: *const c_char,
-) -> Result<(), Errno> {
+pub(crate) unsafe fn write_file(path: *const c_char, contents: *const c_char) -> Result<(), Errno> {
     let mut len: usize = 0;
     // SAFETY: not past the NUL, at which the loop ends.
     while unsafe { contents.add(len).read() } != 0 {
