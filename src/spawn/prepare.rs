@@ -12,7 +12,7 @@ use std::string::{String, ToString};
 use std::sync::Arc;
 use std::vec::Vec;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 
 use super::strings::{Frozen, Strings, TooLong};
 use super::{Entry, Opener, Prepared, Scratch, steps_max};
@@ -283,7 +283,7 @@ fn opener<'fd>(
         Channel::Null => Opener::Shared(match null {
             Some(null) => null.clone(),
             None => {
-                let opened = fd::open(c"/dev/null", OFlags::RDWR, Mode::empty());
+                let opened = fd::open_null();
                 let opened = opened.map_err(|e| PlanError::System {
                     call: "open \"/dev/null\"",
                     errno: e.raw_os_error(),
