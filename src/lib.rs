@@ -89,11 +89,6 @@
 #![warn(clippy::std_instead_of_core)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(not(unix))]
-compile_error!("forkplan is for Unix");
-#[cfg(not(target_has_atomic = "64"))]
-compile_error!("forkplan needs atomics of 64 bits: a child reports in one");
-
 mod channel;
 mod child;
 mod command;
