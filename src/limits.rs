@@ -4,6 +4,8 @@
 //! arguments or a set of children is as large as memory allows; the numbers
 //! here size what is prepared before the fork.
 
+use core::time::Duration;
+
 use static_assertions::{const_assert, const_assert_eq};
 
 /// The largest number that a file descriptor can have: Linux keeps
@@ -50,6 +52,23 @@ pub(crate) const HIGH_WATER: usize = 64 * 1024;
 /// neither `close_range` nor `/proc`. Linux's default for `fs.nr_open`.
 pub(crate) const CLOSE_EACH_MAX: i32 = 1 << 20;
 
+/// The first sleep before a program that is open for writing is tried again;
+/// each is twice as long as the one before.
+pub(crate) const BUSY_SLEEP_MIN: Duration = Duration::from_millis(1);
+
+/// And the last.
+pub(crate) const BUSY_SLEEP_MAX: Duration = Duration::from_millis(64);
+
+/// Between two looks at a child whose notice of exec has not come.
+pub(crate) const NOTICE_TICK: Duration = Duration::from_millis(50);
+
+/// Between two looks at a child that has not said how it went.
+pub(crate) const REPORT_TICK: Duration = Duration::from_millis(1);
+
+/// Looks before the first such sleep. The kernel lets a parent go on a moment
+/// before it marks the child as one that has called exec.
+pub(crate) const LOOKS_AT_ONCE_MAX: u32 = 16;
+
 /// Time between two `waitpid` of a child for which the kernel has no pidfd.
 pub(crate) const WAIT_TICK_MILLIS: u64 = 10;
 
@@ -59,7 +78,5 @@ const_assert!(DIRENT_BUFFER_SIZE >= 280);
 const_assert!(DIRENT_BUFFER_SIZE * 8 <= CHILD_STACK_SIZE);
 // The stack is whole pages on every page size up to 64 KiB.
 const_assert_eq!(CHILD_STACK_SIZE % (64 * 1024), 0);
-// An end's index fits the byte that the pump keeps it in.
-const_assert!(ENDS_INLINE_MAX <= u8::MAX as usize);
 // The highest number that is looked at is an fd number.
 const_assert!(CLOSE_EACH_MAX < FD_MAX);

@@ -252,9 +252,16 @@ fn as_many_kept_fds_as_there_is_room_for_leave_a_number_for_a_copy() {
 
 #[test]
 fn a_spare_number_that_is_in_use_is_named() {
-    for spare in [1, 5, 7] {
+    for spare in [1, 5, 7, 100] {
         let mut map = FdMap::<4>::new();
-        map.map(1, 5).unwrap().keep(7).unwrap().spare(spare).unwrap();
+        map.map(1, 5).unwrap().keep(7).unwrap().spare(spare).unwrap().limit(100);
+        map.closing(Closing::Keep);
         assert_eq!(map.solve().unwrap_err(), FdMapError::SpareInUse(spare));
+        // Control: where nobody takes a spare number it may be any.
+        map.closing(Closing::Range);
+        assert!(map.solve().is_ok());
     }
+    let mut map = FdMap::<4>::new();
+    map.spare(50).unwrap().spare(50).unwrap().closing(Closing::Keep);
+    assert_eq!(map.solve().unwrap_err(), FdMapError::SpareInUse(50));
 }

@@ -129,7 +129,7 @@ fn a_copy_put_aside_finds_a_number_though_the_highest_target_is_the_last_possibl
             assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &lowered) }, 0);
             let mut ends = Vec::new();
             for at in [1, 2] {
-                let (reader, writer) = std::io::pipe().unwrap();
+                let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
                 // SAFETY: the number is this test's from now on.
                 let own = unsafe { OwnedFd::from_raw_fd(libc::dup2(writer.as_raw_fd(), at)) };
                 ends.push((reader, own));

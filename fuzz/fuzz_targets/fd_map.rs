@@ -132,10 +132,13 @@ fn add_fd<const N: usize>(fds: &mut Vec<i32>, fd: i32, result: Result<(), FdMapE
 }
 
 fn solve<const N: usize>(map: &mut FdMap<N>, request: &Request) {
-    // Spare numbers that are not free are the caller's mistake: then the answer
-    // means nothing, but there is one.
+    // Spare numbers that are not free are the caller's mistake, and named, unless
+    // something else is wrong that is found before.
     if request.closing == Closing::Keep && !request.spares_are_free() {
-        let _ = map.solve();
+        let error = map.solve().err();
+        let named =
+            matches!(error, Some(FdMapError::SpareInUse(fd)) if request.spare.contains(&fd));
+        assert!(named || matches!(error, Some(FdMapError::TargetAtLimit { .. })), "{error:?}");
     } else if let Err(error) = request.check_map(map) {
         panic!("{error}");
     }

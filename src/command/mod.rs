@@ -36,6 +36,8 @@ pub(crate) use self::setup::{Directory, Groups, Setup};
 /// 0, 1 and 2 are not special. What is not mapped is closed.
 ///
 /// * Nothing said: `{0: WritePipe, 1: ReadPipe, 2: ReadPipe}`, as in Twisted.
+///   (std inherits the three. So a program that writes much to a pipe nobody
+///   reads does not end here: read, pump, or map something else.)
 /// * [`fd`](Self::fd), [`channel`](Self::channel): the map is what was said and
 ///   no more.
 /// * [`stdin`](Self::stdin), [`stdout`](Self::stdout), [`stderr`](Self::stderr):

@@ -90,7 +90,8 @@ pub enum FdMapError {
         /// The lowest number that is too large.
         limit: i32,
     },
-    /// A spare number is a source, a target or a kept fd.
+    /// A spare number is a source, a target, a kept fd, given twice, or not below
+    /// the limit.
     SpareInUse(i32),
     /// A copy has to be put aside, unnamed fds are kept, and no
     /// [`spare`](FdMap::spare) number is left.
@@ -183,12 +184,10 @@ impl<const N: usize> FdMap<N> {
         if let Some(m) = problem.map.iter().find(|m| m.target >= limit) {
             return Err(FdMapError::TargetAtLimit { target: m.target, limit });
         }
-        let taken = |fd: i32| {
-            problem.map.iter().any(|m| m.target == fd || m.source == fd)
-                || problem.keep.contains(&fd)
-        };
-        if let Some(&fd) = problem.spare.iter().find(|&&fd| taken(fd)) {
-            return Err(FdMapError::SpareInUse(fd));
+        if self.closing == Closing::Keep {
+            if let Some(&fd) = spare_in_use(&problem) {
+                return Err(FdMapError::SpareInUse(fd));
+            }
         }
         let moves = self.moves.as_flattened_mut();
         let mut len = 0;
@@ -210,6 +209,16 @@ impl<const N: usize> Default for FdMap<N> {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// A spare number that is somebody's, given twice, or too large for a copy.
+fn spare_in_use<'a>(problem: &Problem<'a>) -> Option<&'a i32> {
+    let Problem { map, keep, spare, limit, .. } = *problem;
+    let taken = |fd: i32| {
+        map.iter().any(|m| m.target == fd || m.source == fd) || keep.contains(&fd) || fd >= limit
+    };
+    let mut before = spare.iter().enumerate();
+    before.find(|&(i, &fd)| taken(fd) || spare[..i].contains(&fd)).map(|(_, fd)| fd)
 }
 
 fn push(fds: &mut [i32], len: &mut usize, fd: i32) -> Result<(), FdMapError> {
@@ -291,7 +300,7 @@ impl fmt::Display for FdMapError {
             Self::NoNumber { limit } => {
                 write!(f, "no fd number below the limit of {limit} is free for a copy put aside")
             }
-            Self::SpareInUse(fd) => write!(f, "fd {fd} can't be spared: it is in use"),
+            Self::SpareInUse(fd) => write!(f, "fd {fd} can't be spared: it is in use or too large"),
             Self::NeedsSpare => {
                 f.write_str("unnamed fds are kept, and no spare number is left for a copy")
             }

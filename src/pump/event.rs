@@ -70,7 +70,7 @@ pub struct ChildKey {
 /// assert_eq!(told, ["said: 3", "said closed"]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event<'a> {
     /// The child was added.

@@ -156,11 +156,9 @@ impl fmt::Display for SpawnError {
     }
 }
 
-impl error::Error for SpawnError {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        self.plan_error().map(|error| error as _)
-    }
-}
+/// Without a source: what is wrong with a request, and the words of an errno, are
+/// in this error's own text.
+impl error::Error for SpawnError {}
 
 impl From<PlanError> for SpawnError {
     fn from(error: PlanError) -> Self {

@@ -2,7 +2,6 @@
 
 extern crate std;
 
-use core::time::Duration;
 use std::format;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::string::{String, ToString};
@@ -12,23 +11,21 @@ use super::error::Cause;
 use super::{Opened, Prepared, SpawnError, id_maps};
 use crate::channel::PassedFd;
 use crate::child::Child;
+use crate::limits::{LOOKS_AT_ONCE_MAX, NOTICE_TICK, REPORT_TICK};
 use crate::plan::Step;
 use crate::postfork::{self, Job, Progress, Report};
 use crate::sys::clone::{self, Cloned, How, clone};
 use crate::sys::memory::SharedWord;
 use crate::sys::poll::{Interest, PollFd, poll};
 use crate::sys::signals::Blocked;
-use crate::sys::{Errno, Features, process, signals};
+use crate::sys::{Errno, Features, process};
 
-/// Between two looks at a child whose pipe is not closed.
-const LOOK_PAST_NOTICE: Duration = Duration::from_millis(50);
-
-/// Between two looks at a child that has not said how it went.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
-
-/// Looks before the first such sleep. The kernel lets a parent go on a moment
-/// before it marks the child as one that has called exec.
-const LOOKS_AT_ONCE: u32 = 16;
+/// What a child's end sends us before its exec, which makes it `SIGCHLD`.
+///
+/// Until then nobody who waits for all children gets it, nor does the kernel
+/// reap it where `SIGCHLD` is ignored; so a child that is killed on its way stays
+/// for us to see.
+const NO_SIGNAL: i32 = 0;
 
 impl Opened<'_, '_> {
     /// Makes the child. Our ends are its handle's if it comes to its program,
@@ -55,7 +52,7 @@ impl Opened<'_, '_> {
         };
         let namespaces = prepared.clone.namespaces;
         let cgroup = prepared.clone.cgroup.as_ref().map(PassedFd::number);
-        let exit_signal = signals::SIGCHLD;
+        let exit_signal = NO_SIGNAL;
         let how = How { features, exit_signal, namespaces: namespaces.bits(), cgroup };
         let argument = (&raw const job).cast_mut().cast();
         let blocked = Blocked::all();
@@ -117,7 +114,7 @@ enum Why {
 /// takes. So now and then the child itself is looked at.
 fn wait_for_notice(reader: &OwnedFd, cloned: &Cloned, report: Report<'_>, steps: &[Step]) {
     let mut polled = [PollFd::new(reader.as_raw_fd(), Interest::READ)];
-    while !matches!(poll(&mut polled, Some(LOOK_PAST_NOTICE)), Ok(1..)) {
+    while !matches!(poll(&mut polled, Some(NOTICE_TICK)), Ok(1..)) {
         match report.read() {
             Progress::Failed(..) => return,
             Progress::At(index) => {
@@ -147,8 +144,9 @@ fn failure(cloned: &Cloned, report: Report<'_>, steps: &[Step]) -> Option<(usize
         if at_exec(steps, index) {
             match process::reached_exec(cloned.pid) {
                 Some(true) => return None,
-                // Reaped by somebody else, or by itself where SIGCHLD is
-                // ignored: a child that failed would have said so.
+                // Reaped by somebody else, or by the kernel where SIGCHLD is
+                // ignored, which both can do after exec alone; but for somebody
+                // who waits for all children by __WALL.
                 None => return None,
                 Some(false) => {}
             }
@@ -159,9 +157,9 @@ fn failure(cloned: &Cloned, report: Report<'_>, steps: &[Step]) -> Option<(usize
         match process::has_ended(cloned.pid, pidfd(cloned)) {
             // Once more: it may have gone on between the two looks.
             Ok(true) | Err(_) => ended = true,
-            Ok(false) if looks < LOOKS_AT_ONCE => thread::yield_now(),
+            Ok(false) if looks < LOOKS_AT_ONCE_MAX => thread::yield_now(),
             // Where memory is shared we are here only if an emulator forks.
-            Ok(false) => thread::sleep(LOOK_AGAIN),
+            Ok(false) => thread::sleep(REPORT_TICK),
         }
         looks += 1;
     }
@@ -220,7 +218,7 @@ impl Prepared<'_> {
             Some(Step::MarkRange { .. }) if refused => used - Features::CLOSE_RANGE,
             // A full table has no number for the directory.
             Some(Step::MarkListed { .. }) => used - Features::PROC_FD,
-            None if refused && error.is_from_clone() => used & Features::look_again(),
+            None if refused && error.is_from_clone() => used & Features::of_this_thread(),
             _ => used,
         };
         let still = still.consistent();

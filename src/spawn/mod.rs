@@ -8,13 +8,11 @@
 extern crate std;
 
 use core::iter;
-use core::time::Duration;
 use std::boxed::Box;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::string::String;
 use std::sync::Arc;
-use std::thread;
 use std::vec::Vec;
 
 use rustix::fs::OFlags;
@@ -37,12 +35,6 @@ mod strings;
 
 pub use self::error::SpawnError;
 pub use self::open::Opened;
-
-/// The first sleep before a program that is open for writing is tried again;
-/// each is twice as long as the one before.
-const BUSY_SLEEP: Duration = Duration::from_millis(1);
-/// And the last.
-const BUSY_SLEEP_MAX: Duration = Duration::from_millis(64);
 
 /// A command with everything worked out: spawns again and again, without
 /// allocation in parent or child.
@@ -230,18 +222,6 @@ impl<'fd> Prepared<'fd> {
     /// for an eighth of a second: if this process has just written it, a child
     /// that another thread forked meanwhile holds it open until its exec.
     pub fn spawn(&mut self) -> Result<Child, SpawnError> {
-        let mut opened = self.open()?;
-        let mut busy = BUSY_SLEEP;
-        loop {
-            match opened.launch() {
-                Err(error) if opened.prepared.does_without(&error) => {}
-                Err(error) if error.is_busy() && busy <= BUSY_SLEEP_MAX => {
-                    thread::sleep(busy);
-                    busy *= 2;
-                }
-                result => return result,
-            }
-            opened.complete_plan()?;
-        }
+        self.open()?.persist(true)
     }
 }

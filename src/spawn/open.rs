@@ -5,11 +5,12 @@ extern crate std;
 use std::format;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::string::ToString;
+use std::thread;
 
 use super::{Opener, Prepared, Scratch, SpawnError};
 use crate::channel::{Open, PassedFd};
 use crate::child::{Child, Ends};
-use crate::limits::SHARED_FD_MAX;
+use crate::limits::{BUSY_SLEEP_MAX, BUSY_SLEEP_MIN, SHARED_FD_MAX};
 use crate::plan::{Closing, Mapping, Parts, Plan, Problem, Step, Strings, Unsolvable, lay_out};
 use crate::sys::memory::SharedWord;
 use crate::sys::{Errno, Features, fd, process};
@@ -94,10 +95,28 @@ impl Opened<'_, '_> {
     /// Makes the child, which carries out the plan.
     ///
     /// Returns when the program is reached, or with the step that failed, as
-    /// [`Prepared::spawn`] does; but where the kernel refuses a feature, that
-    /// is the error, since the plan is not to be changed.
+    /// [`Prepared::spawn`] does, and waits as it does for a program that is open
+    /// for writing; but where the kernel refuses a feature, that is the error,
+    /// since the plan is not to be changed.
     pub fn spawn(mut self) -> Result<Child, SpawnError> {
-        self.launch()
+        self.persist(false)
+    }
+
+    /// Launches, again after a while where the program is open for writing, and
+    /// again without what the kernel refuses if the plan may change for it.
+    pub(super) fn persist(&mut self, may_do_without: bool) -> Result<Child, SpawnError> {
+        let mut busy = BUSY_SLEEP_MIN;
+        loop {
+            match self.launch() {
+                Err(error) if may_do_without && self.prepared.does_without(&error) => {}
+                Err(error) if error.is_busy() && busy <= BUSY_SLEEP_MAX => {
+                    thread::sleep(busy);
+                    busy *= 2;
+                }
+                result => return result,
+            }
+            self.complete_plan()?;
+        }
     }
 
     /// All fds that are passed on are open. Asked before anything is made: an

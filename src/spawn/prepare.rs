@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::vec;
 use std::vec::Vec;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 
 use super::setup::map_lines;
 use super::strings::{Extra, Frozen, Scripts, Strings, TooLong};
@@ -362,7 +362,7 @@ fn opener<'fd>(
         Channel::Null => Opener::Shared(match null {
             Some(null) => null.clone(),
             None => {
-                let opened = fd::open(c"/dev/null", OFlags::RDWR, Mode::empty());
+                let opened = fd::open_null();
                 let opened = opened.map_err(|e| PlanError::System {
                     call: "open \"/dev/null\"",
                     errno: e.raw_os_error(),

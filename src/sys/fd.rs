@@ -58,6 +58,16 @@ pub(crate) fn check_open(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
+/// `/dev/null`, at a number that is not 0, 1 or 2: those may be closed, and are
+/// not to seem open because of us.
+pub(crate) fn open_null() -> Result<OwnedFd, Errno> {
+    let null = open(c"/dev/null", OFlags::RDWR, Mode::empty())?;
+    match rustix::fd::AsRawFd::as_raw_fd(&null) {
+        0..3 => Ok(fcntl_dupfd_cloexec(null, 3)?),
+        _ => Ok(null),
+    }
+}
+
 /// An fd of no use but to hold its number, which is `lowest` or above.
 pub(crate) fn reserve(lowest: i32) -> Result<OwnedFd, Errno> {
     let (any, _) = pipe()?;
@@ -87,11 +97,12 @@ pub(crate) fn highest() -> i32 {
 /// `close_range(first, last, CLOSE_RANGE_CLOEXEC)` of this process.
 #[cfg(linux)]
 pub(crate) fn mark_range(first: i32, last: Option<i32>) -> Result<(), Errno> {
-    const CLOSE_RANGE_CLOEXEC: u32 = 1 << 2;
-    let last = last.map_or(u32::MAX, |last| last as u32);
+    const CLOSE_RANGE_CLOEXEC: usize = 1 << 2;
+    // The kernel looks at 32 bits of each.
+    let last = last.map_or(u32::MAX as usize, |last| last as usize);
     // SAFETY: no pointers; marks, closes nothing.
     super::check(unsafe {
-        libc::syscall(libc::SYS_close_range, first as u32, last, CLOSE_RANGE_CLOEXEC) as i32
+        libc::syscall(libc::SYS_close_range, first as usize, last, CLOSE_RANGE_CLOEXEC) as i32
     })
     .map(drop)
 }
@@ -179,7 +190,7 @@ impl PipeWriter {
 #[cfg(linux)]
 fn write_nosignal(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     use rustix::fd::AsRawFd;
-    const RWF_NOSIGNAL: i32 = 0x100;
+    const RWF_NOSIGNAL: libc::c_long = 0x100;
     const NO_OFFSET: libc::c_long = -1;
     let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: the kernel reads one iovec and the bytes that it names. The
@@ -187,7 +198,7 @@ fn write_nosignal(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     let written = unsafe {
         libc::syscall(
             libc::SYS_pwritev2,
-            fd.as_raw_fd(),
+            libc::c_long::from(fd.as_raw_fd()),
             &raw const part,
             1usize,
             NO_OFFSET,

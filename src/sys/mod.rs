@@ -10,6 +10,11 @@
 //! * [`features`], [`probe`]: what the kernel has.
 //! * [`fd`], [`memory`], [`poll`], [`process`], [`signals`]: the parent's calls.
 
+#[cfg(not(unix))]
+compile_error!("forkplan is for Unix");
+#[cfg(not(target_has_atomic = "64"))]
+compile_error!("forkplan needs atomics of 64 bits: a child reports in one");
+
 #[cfg(raw_syscalls)]
 mod arch;
 #[cfg(raw_syscalls)]

@@ -18,16 +18,19 @@ impl Features {
     /// number.
     pub fn of_this_kernel() -> Self {
         match FOUND.load(Ordering::Relaxed) {
-            0 => Self::look_again(),
+            0 => {
+                let found = look();
+                FOUND.store(found.bits() | LOOKED, Ordering::Relaxed);
+                found
+            }
             found => Self::from_bits_truncate(found),
         }
     }
 
-    /// Asks once more: a seccomp filter may have come since.
-    pub(crate) fn look_again() -> Self {
-        let found = look();
-        FOUND.store(found.bits() | LOOKED, Ordering::Relaxed);
-        found
+    /// Asks once more, for this thread: a seccomp filter of its own may have come
+    /// since. Other threads' answer stays.
+    pub(crate) fn of_this_thread() -> Self {
+        look()
     }
 }
 

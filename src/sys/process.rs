@@ -2,6 +2,8 @@
 //! has reached exec. Never about "any child".
 
 use core::ffi::c_int;
+#[cfg(linux)]
+use core::ffi::c_long;
 use core::mem::MaybeUninit;
 
 #[cfg(linux)]
@@ -9,6 +11,13 @@ use rustix::fd::AsRawFd;
 use rustix::fd::{BorrowedFd, OwnedFd};
 
 use super::{Errno, check};
+
+/// A child is without an exit signal until its exec, and then a plain wait does
+/// not see it.
+#[cfg(linux)]
+const ANY_EXIT_SIGNAL: c_int = libc::__WALL;
+#[cfg(not(linux))]
+const ANY_EXIT_SIGNAL: c_int = 0;
 
 /// How a child ended: the raw wait status, and what it used.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +70,7 @@ pub(crate) fn wait(
     block: bool,
 ) -> Result<Option<Reaped>, Errno> {
     loop {
-        let hang = if block { 0 } else { libc::WNOHANG };
+        let hang = ANY_EXIT_SIGNAL | if block { 0 } else { libc::WNOHANG };
         #[cfg(linux)]
         let result = match pidfd {
             Some(pidfd) => match waitid_pidfd(pidfd, libc::WEXITED | hang) {
@@ -111,10 +120,10 @@ fn waitid_pidfd(pidfd: BorrowedFd<'_>, options: c_int) -> Result<Option<Reaped>,
     check(unsafe {
         libc::syscall(
             libc::SYS_waitid,
-            which,
-            pidfd.as_raw_fd(),
+            c_long::from(which),
+            c_long::from(pidfd.as_raw_fd()),
             info.as_mut_ptr(),
-            options,
+            c_long::from(options),
             usage.as_mut_ptr(),
         ) as c_int
     })?;
@@ -151,7 +160,7 @@ pub(crate) fn has_ended(pid: c_int, pidfd: Option<BorrowedFd<'_>>) -> Result<boo
 
 fn ended_by(which: libc::idtype_t, id: libc::id_t) -> Result<bool, Errno> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | ANY_EXIT_SIGNAL;
     // SAFETY: writes the info.
     check(unsafe { libc::waitid(which, id, info.as_mut_ptr(), options) })?;
     // SAFETY: all zero is valid, and says that nothing has changed.
@@ -212,14 +221,14 @@ pub(crate) fn wait_for_probe(pid: c_int, pidfd: Option<&OwnedFd>) -> bool {
     use rustix::fd::AsFd;
     if let Some(pidfd) = pidfd {
         loop {
-            match waitid_pidfd(pidfd.as_fd(), libc::WEXITED | libc::__WALL) {
+            match waitid_pidfd(pidfd.as_fd(), libc::WEXITED | ANY_EXIT_SIGNAL) {
                 Err(Errno::INTR) => {}
                 Err(_) => break,
                 Ok(_) => return true,
             }
         }
     }
-    while matches!(wait4(pid, libc::__WALL), Err(Errno::INTR)) {}
+    while matches!(wait4(pid, ANY_EXIT_SIGNAL), Err(Errno::INTR)) {}
     false
 }
 
@@ -235,25 +244,24 @@ pub(crate) fn signal(
         let sent = unsafe {
             libc::syscall(
                 libc::SYS_pidfd_send_signal,
-                pidfd.as_raw_fd(),
-                signal,
+                c_long::from(pidfd.as_raw_fd()),
+                c_long::from(signal),
                 core::ptr::null::<libc::siginfo_t>(),
-                0,
+                c_long::from(0),
             )
         };
         match check(sent as c_int) {
-            // A pid that somebody else has reaped may be a stranger's by now.
-            Err(errno) if refused(errno) => {
-                if has_ended(pid, Some(pidfd)) == Err(Errno::CHILD) {
-                    return Err(Errno::SRCH);
-                }
-            }
+            Err(errno) if refused(errno) => {}
             result => return result.map(drop),
         }
     }
-    let _ = pidfd;
-    // SAFETY: no pointers. The child is ours and not reaped, so the pid is
-    // still its own.
+    // Without a pidfd the pid is all there is. A child that somebody else has
+    // reaped is not ours to wait for any more, and its number may be a
+    // stranger's; unless it is another child of ours by now.
+    if has_ended(pid, pidfd) == Err(Errno::CHILD) {
+        return Err(Errno::SRCH);
+    }
+    // SAFETY: no pointers.
     check(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 

@@ -9,7 +9,6 @@ use super::Errno;
 pub(crate) const SIGNAL_MAX: c_int = if cfg!(linux) { 64 } else { 31 };
 
 pub(crate) const SIGPIPE: c_int = libc::SIGPIPE;
-pub(crate) const SIGCHLD: c_int = libc::SIGCHLD;
 
 /// The names of signals, without `SIG`.
 pub(crate) const NAMES: &[(&str, c_int)] = &[
