@@ -118,6 +118,24 @@ pub(crate) fn lists_fds() -> bool {
     open(c"/proc/self/fd", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).is_ok()
 }
 
+/// Has a pipe hold at least so many bytes, if the kernel lets it; whether it held
+/// fewer.
+pub(crate) fn grow_pipe(fd: BorrowedFd<'_>, size: usize) -> Result<bool, Errno> {
+    #[cfg(linux)]
+    {
+        let small = rustix::pipe::fcntl_getpipe_size(fd)? < size;
+        if small {
+            rustix::pipe::fcntl_setpipe_size(fd, size)?;
+        }
+        Ok(small)
+    }
+    #[cfg(not(linux))]
+    {
+        let _ = (fd, size);
+        Ok(false)
+    }
+}
+
 /// Reads once. `Ok(0)` is the end of file.
 pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
     Ok(rustix::io::read(fd, buffer)?)
