@@ -13,7 +13,7 @@ use forkplan::{Channel, ChannelError, CloseReason, Command, Signal};
 use support::{Driver, Seen};
 
 /// More than a pipe holds, and less than with a full queue.
-const MORE_THAN_A_PIPE: usize = 100_000;
+const MORE_THAN_A_PIPE: usize = 400_000;
 
 fn pipes(command: &mut Command<'_>) {
     command.fd(0, Channel::WritePipe).fd(1, Channel::ReadPipe).fd(2, Channel::ReadPipe);
@@ -72,6 +72,7 @@ fn a_close_writes_what_is_queued_first() {
         let mut agent = driver.agent(pipes);
         let key = agent.key;
         let bytes: Vec<u8> = (0..MORE_THAN_A_PIPE).map(|i| (i % 251) as u8).collect();
+        driver.pump.set_high_water(key, 0, bytes.len()).unwrap();
         assert_eq!(driver.pump.write(key, 0, &bytes), Ok(bytes.len()));
         assert!(driver.pump.queued(key, 0).unwrap() > 0);
         match close {
@@ -97,6 +98,7 @@ fn an_abort_closes_a_channel_that_nobody_reads_and_counts_what_was_queued() {
     let mut agent = driver.agent(pipes);
     let key = agent.key;
     let bytes = vec![b'q'; MORE_THAN_A_PIPE];
+    driver.pump.set_high_water(key, 0, bytes.len()).unwrap();
     assert_eq!(driver.pump.write(key, 0, &bytes), Ok(bytes.len()));
     let queued = driver.pump.queued(key, 0).unwrap();
     assert!(queued > 0);

@@ -10,10 +10,10 @@ use std::process::{self, Stdio};
 
 use command_fds::{CommandFdExt, FdMapping};
 use forkplan::{Command, Features, Prepared};
+use forkplan_benches::floor::Floor;
+use forkplan_benches::program::Program;
 use subprocess::{Exec, Redirection};
 
-use crate::floor::Floor;
-use crate::program::Program;
 use crate::sample::{Sample, Watch};
 
 /// One way to spawn.
@@ -51,6 +51,7 @@ impl LowFiles {
 /// own figure without a load, for it makes no pipes.
 pub fn all(program: &Program, low_files: LowFiles) -> Vec<Contender> {
     let path = program.path();
+    #[cfg_attr(not(feature = "tokio"), expect(unused_mut))]
     let mut all = vec![
         floor("floor", program),
         floor("floor again (A/A)", program),
@@ -71,7 +72,7 @@ pub fn all(program: &Program, low_files: LowFiles) -> Vec<Contender> {
 }
 
 fn floor(name: &'static str, program: &Program) -> Contender {
-    let mut floor = Floor::new(program.c_path());
+    let mut floor = Floor::new(program.c_path(), [0, 1, 2]);
     Contender::new(name, move || {
         let watch = Watch::start();
         let running = floor.spawn().unwrap();

@@ -5,6 +5,8 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
+use forkplan_benches::cpu;
+
 use crate::options::Options;
 
 const PAGE: usize = 4096;
@@ -19,7 +21,7 @@ pub struct Load {
 impl Load {
     pub fn new(options: &Options) -> io::Result<Self> {
         if let Some(cpu) = options.pin {
-            pin(cpu)?;
+            cpu::pin(cpu)?;
         }
         Ok(Self {
             _resident: resident(options.resident_mib << 20),
@@ -27,21 +29,6 @@ impl Load {
             _threads: (1..options.threads).map(|_| parked_thread()).collect(),
         })
     }
-}
-
-/// What this thread starts, threads and children, inherits it.
-fn pin(cpu: usize) -> io::Result<()> {
-    if cpu >= libc::CPU_SETSIZE as usize {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    // SAFETY: all zero is an empty set, in which there is room for `cpu`; the
-    // kernel reads it.
-    let failed = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
-        libc::sched_setaffinity(0, size_of_val(&set), &set) != 0
-    };
-    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Memory that is there and not only promised.

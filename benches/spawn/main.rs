@@ -5,23 +5,20 @@
 //! machine that is slow for a while is slow for all of them.
 
 mod contenders;
-mod floor;
 mod load;
 mod options;
-mod program;
 mod sample;
-mod stats;
 
 use std::process::ExitCode;
 
 use fastrand::Rng;
+use forkplan_benches::program::{Does, Program};
+use forkplan_benches::stats::{Ratio, Series};
 
 use crate::contenders::{Contender, LowFiles};
 use crate::load::Load;
 use crate::options::Options;
-use crate::program::Program;
 use crate::sample::{Counting, Sample};
-use crate::stats::{Ratio, Series};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -40,7 +37,7 @@ fn main() -> ExitCode {
     };
     let program = match &options.program {
         Some(path) => Program::at(path),
-        None => Program::build(),
+        None => Program::build(Does::Nothing),
     };
     // The load lies between, so that what the contenders open has high numbers.
     let files_and_load = LowFiles::open().and_then(|files| Ok((files, Load::new(&options)?)));

@@ -111,7 +111,7 @@ enum Part {
 }
 
 impl Pump {
-    /// A pump without children. Allocates its buffer of 64 KiB.
+    /// A pump without children. Allocates its buffer of 128 KiB.
     pub fn new() -> Self {
         Self {
             slots: Slots::default(),

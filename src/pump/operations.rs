@@ -31,14 +31,18 @@ impl Pump {
             return Err(ChannelError::Closed);
         }
         let mut taken = 0;
-        if source.outbox.is_empty() && !bytes.is_empty() {
-            match source.write(&mut self.writer, bytes) {
-                Ok(written) => taken = written,
+        while source.outbox.is_empty() && taken < bytes.len() {
+            match source.write(&mut self.writer, &bytes[taken..]) {
+                Ok(written) => taken += written,
                 Err(errno) => {
-                    source.unsent += bytes.len();
+                    source.unsent += bytes.len() - taken;
                     self.writing_failed(token, errno);
                     return Ok(bytes.len());
                 }
+            }
+            // Once more only into a pipe that holds more now.
+            if taken < bytes.len() && !source.grow() {
+                break;
             }
         }
         taken += source.outbox.offer(&bytes[taken..]);

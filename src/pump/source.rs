@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use super::outbox::Outbox;
 use crate::channel::Direction;
-use crate::limits::WRITES_PER_TURN_MAX;
+use crate::limits::{PIPE_SIZE_MAX, WRITES_PER_TURN_MAX};
 use crate::sys::Errno;
 use crate::sys::fd::{self, PipeWriter};
 use crate::sys::poll::{Interest, Readiness};
@@ -29,6 +29,8 @@ pub(super) struct Source {
     pub(super) outbox: Outbox,
     /// Queued bytes that a failed write has lost.
     pub(super) unsent: usize,
+    /// Its pipe was made to hold more, or refused to.
+    grown: bool,
     /// What it was found ready for and has not used up.
     pub(super) ready: Readiness,
     /// It waits for its turn, with this many reads left.
@@ -71,6 +73,7 @@ impl Source {
             after_flush: AfterFlush::Stay,
             outbox: Outbox::new(),
             unsent: 0,
+            grown: false,
             ready: Readiness::empty(),
             in_turn: false,
             reads_left: 0,
@@ -141,6 +144,15 @@ impl Source {
         }
     }
 
+    /// Has a pipe hold more from now on, for it was found full. Once; a kernel
+    /// that refuses (a user's pipes hold too much in all, or it is not Linux's)
+    /// leaves it as it is. Whether it holds more now.
+    pub(super) fn grow(&mut self) -> bool {
+        let Some(end) = self.end.as_ref().filter(|_| !self.grown) else { return false };
+        self.grown = true;
+        self.direction != Direction::Both && fd::grow_pipe(end.as_fd(), PIPE_SIZE_MAX) == Ok(true)
+    }
+
     /// The peer reads the end of file.
     pub(super) fn shut_down_writing(&mut self) {
         if let Some(end) = self.end.as_ref().filter(|_| self.writing) {
@@ -155,5 +167,24 @@ impl Source {
         self.end = None;
         self.reading = false;
         self.writing = false;
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_is_made_to_hold_more_once_and_a_socket_is_left_alone() {
+        let (reader, writer) = fd::pipe().unwrap();
+        let size = |fd: &OwnedFd| rustix::pipe::fcntl_getpipe_size(fd).unwrap();
+        let before = size(&writer);
+        let mut source = Source::new(Some(writer), Direction::Write);
+        assert!(source.grow());
+        assert_eq!(size(&reader), PIPE_SIZE_MAX);
+        assert!(before < PIPE_SIZE_MAX);
+        assert!(!source.grow());
+        let (ours, _theirs) = fd::socket_pair().unwrap();
+        assert!(!Source::new(Some(ours), Direction::Both).grow());
     }
 }

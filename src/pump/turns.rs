@@ -5,6 +5,7 @@ use super::source::{AfterFlush, Got};
 use super::{Part, Pump, Token};
 use crate::channel::Direction;
 use crate::child::Exit;
+use crate::limits::PIPE_SIZE_MIN;
 use crate::sys::Errno;
 use crate::sys::poll::Readiness;
 
@@ -67,6 +68,9 @@ impl Pump {
         }
         match source.read(&mut self.buffer) {
             Got::Bytes(len) => {
+                if len >= PIPE_SIZE_MIN {
+                    source.grow();
+                }
                 source.reads_left -= 1;
                 if source.reads_left > 0 {
                     source.ready = ready - Readiness::WRITE;

@@ -122,6 +122,23 @@ pub(crate) fn lists_fds() -> bool {
 pub(crate) fn is_script(fd: BorrowedFd<'_>) -> bool {
     let mut start = [0; 2];
     rustix::io::pread(fd, &mut start, 0) == Ok(2) && start == *b"#!"
+
+/// Has a pipe hold at least so many bytes, if the kernel lets it; whether it held
+/// fewer.
+pub(crate) fn grow_pipe(fd: BorrowedFd<'_>, size: usize) -> Result<bool, Errno> {
+    #[cfg(linux)]
+    {
+        let small = rustix::pipe::fcntl_getpipe_size(fd)? < size;
+        if small {
+            rustix::pipe::fcntl_setpipe_size(fd, size)?;
+        }
+        Ok(small)
+    }
+    #[cfg(not(linux))]
+    {
+        let _ = (fd, size);
+        Ok(false)
+    }
 }
 
 /// Reads once. `Ok(0)` is the end of file.

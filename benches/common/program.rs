@@ -8,21 +8,43 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const SOURCE: &str = r#"
-void _start(void) {
 #if defined(__x86_64__)
-    __asm__ volatile("syscall" : : "a"(231), "D"(0));
+enum { WRITE = 1, EXIT = 231 };
+static long call(long number, long a, const void *b, long c) {
+    long result;
+    __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c)
+                     : "rcx", "r11", "memory");
+    return result;
+}
 #elif defined(__aarch64__)
-    register long number __asm__("x8") = 94;
-    register long code __asm__("x0") = 0;
-    __asm__ volatile("svc 0" : : "r"(number), "r"(code));
+enum { WRITE = 64, EXIT = 94 };
+static long call(long number, long a, const void *b, long c) {
+    register long x8 __asm__("x8") = number;
+    register long x0 __asm__("x0") = a;
+    register const void *x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c;
+    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2) : "memory");
+    return x0;
+}
 #else
-#error "no exit_group for this architecture"
+#error "neither write nor exit_group for this architecture"
 #endif
+void _start(void) {
+#ifdef TALKS
+    call(WRITE, 1, "hello\n", 6);
+#endif
+    call(EXIT, 0, 0, 0);
     __builtin_unreachable();
 }
 "#;
 
-const FALLBACK: &str = "/bin/true";
+/// What the program does before it ends.
+#[derive(Clone, Copy, Debug)]
+pub enum Does {
+    Nothing,
+    /// Writes "hello" and a newline to its 1.
+    Talks,
+}
 
 /// A program on disk, removed when dropped if it was built here.
 pub struct Program {
@@ -31,17 +53,21 @@ pub struct Program {
 }
 
 impl Program {
-    /// Builds the tiny program. Without a compiler it is `/bin/true`, and says
-    /// so: every ratio is then nearer to 1.
-    pub fn build() -> Self {
+    /// Builds the tiny program. Without a compiler it is one of the system's,
+    /// and says so: every ratio is then nearer to 1.
+    pub fn build(does: Does) -> Self {
+        let fallback = match does {
+            Does::Nothing => "/bin/true",
+            Does::Talks => "/bin/pwd",
+        };
         let dir = std::env::temp_dir().join(format!("forkplan-bench-{}", std::process::id()));
-        match compile(&dir) {
+        match compile(&dir, does) {
             Ok(path) => Self { path, dir: Some(dir) },
             Err(why) => {
                 let _ = fs::remove_dir_all(&dir);
                 eprintln!("!!! no tiny static program: {why}");
-                eprintln!("!!! {FALLBACK} in its place: the dynamic linker hides the differences");
-                Self { path: FALLBACK.into(), dir: None }
+                eprintln!("!!! {fallback} in its place: the dynamic linker hides the differences");
+                Self { path: fallback.into(), dir: None }
             }
         }
     }
@@ -68,13 +94,17 @@ impl Drop for Program {
     }
 }
 
-fn compile(dir: &Path) -> Result<PathBuf, String> {
+fn compile(dir: &Path, does: Does) -> Result<PathBuf, String> {
     let say = |what: &str, why: std::io::Error| format!("{what}: {why}");
     fs::create_dir_all(dir).map_err(|e| say("temporary directory", e))?;
     let (source, path) = (dir.join("tiny.c"), dir.join("tiny"));
     fs::write(&source, SOURCE).map_err(|e| say("its source", e))?;
+    let define = match does {
+        Does::Nothing => "-DSILENT",
+        Does::Talks => "-DTALKS",
+    };
     let made = Command::new("cc")
-        .args(["-static", "-nostdlib", "-O2", "-o"])
+        .args(["-static", "-nostdlib", "-O2", define, "-o"])
         .args([&path, &source])
         .stdin(Stdio::null())
         .output()
