@@ -127,3 +127,33 @@ fn gpg_decrypts_with_the_passphrase_on_3_and_tells_its_status_on_4() {
     assert!(said.contains("status: [GNUPG:] DECRYPTION_OKAY"), "{said}");
     assert!(said.contains("plaintext: Attack at dawn."), "{said}");
 }
+
+#[test]
+fn listen_serves_on_the_sockets_it_is_given_and_refuses_those_of_another() {
+    let output = run("listen", &[], b"");
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output.stdout);
+    let expected = ["getpid, written into the environment", "\"HELLO, SOCKETS\"", "somebody else"];
+    for line in expected {
+        assert!(said.contains(line), "no {line:?} in {said}");
+    }
+}
+
+#[test]
+fn jobcontrol_hands_the_terminal_to_each_job_and_takes_it_back() {
+    let output = run("jobcontrol", &[], b"");
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output.stdout);
+    let holders: Vec<&str> = said
+        .lines()
+        .filter(|line| line.starts_with("shell: the terminal is"))
+        .filter_map(|line| line.rsplit(": ").next())
+        .collect();
+    let expected = ["the shell", "the first job", "the second job", "the first job", "the shell"];
+    assert_eq!(holders, expected, "{said}");
+    for line in ["first job: the terminal says \"one\"", "second job: the terminal says \"two\""] {
+        assert!(said.contains(line), "no {line:?} in {said}");
+    }
+    assert!(said.contains("first job: the terminal says \"three\""), "{said}");
+    assert!(said.ends_with("nobody was stopped by SIGTTOU\n"), "{said}");
+}
