@@ -157,3 +157,26 @@ fn jobcontrol_hands_the_terminal_to_each_job_and_takes_it_back() {
     assert!(said.contains("first job: the terminal says \"three\""), "{said}");
     assert!(said.ends_with("nobody was stopped by SIGTTOU\n"), "{said}");
 }
+
+#[test]
+fn jail_keeps_a_shell_from_all_that_it_can_do_outside() {
+    let output = run("jail", &[], b"");
+    if output.status.code() == Some(77) {
+        eprintln!("SKIPPED: {}", text(&output.stderr).trim_end());
+        return;
+    }
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output.stdout);
+    let expected = [
+        "setgroups []",
+        "setresgid 65534",
+        "setresuid 65534",
+        "prctl PR_SET_NO_NEW_PRIVS 1",
+        "seccomp SECCOMP_SET_MODE_FILTER",
+        "uid=65534 gid=65534 groups=65534",
+    ];
+    for line in expected {
+        assert!(said.contains(line), "no {line:?} in {said}");
+    }
+    assert_eq!(said.matches("works outside; in the jail: exit status: ").count(), 5, "{said}");
+}
