@@ -107,6 +107,47 @@ fn spawn_names_the_step_that_failed() {
 }
 
 #[test]
+fn spawn_explains_what_the_child_sets_up() {
+    let steps = ["--chdir", "/usr", "--chdir", "bin", "--setsid", "--no-new-privs"];
+    let more = ["--nice", "19", "--rlimit", "NOFILE=64:64", "--explain"];
+    let program = ["--", "sh", "-c", "pwd; ulimit -n"];
+    let output = run("spawn", &[&steps[..], &more, &program].concat(), b"");
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output.stdout);
+    let mut from = 0;
+    for line in [
+        "setsid\n",
+        "chdir \"/usr\"\n",
+        "chdir \"bin\"\n",
+        "[64, 64]\n",
+        "setpriority 19\n",
+        "PR_SET_NO_NEW_PRIVS 1\n",
+        "execve ",
+        "/usr/bin\n64\n",
+    ] {
+        let at = said[from..].find(line).unwrap_or_else(|| panic!("no {line:?} in {said}"));
+        from += at + line.len();
+    }
+}
+
+#[test]
+fn spawn_runs_a_program_as_somebody_else_in_another_root() {
+    let ids = ["--chroot", "/", "--uid", "65534", "--gid", "65534"];
+    let output = run("spawn", &[&ids[..], &["--explain", "--", "id", "-u"]].concat(), b"");
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: a change of root and ids needs root; what is seen is the error");
+        assert_eq!(output.status.code(), Some(127), "{output:?}");
+        assert!(text(&output.stderr).contains("Operation not permitted"), "{output:?}");
+        return;
+    }
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output.stdout);
+    let order = ["chroot \"/\"", "setgroups []", "setresgid 65534", "setresuid 65534", "\n65534\n"];
+    assert!(order.windows(2).all(|pair| said.find(pair[0]) < said.find(pair[1])), "{said}");
+    assert!(order.iter().all(|line| said.contains(line)), "{said}");
+}
+
+#[test]
 fn inetd_serves_one_client_on_one_socket() {
     let output = run("inetd", &[], b"");
     assert!(output.status.success(), "{output:?}");
