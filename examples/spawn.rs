@@ -3,13 +3,18 @@
 //! Without arguments: the verbose session of Twisted's process how-to. Verses
 //! go into the real `wc`, and every event is printed.
 //!
-//! With arguments: `spawn [--fd CHILD=SOURCE]... [--explain] -- PROGRAM ARG...`
+//! With arguments: `spawn [--fd CHILD=SOURCE]... [STEP]... [--explain] -- PROGRAM ARG...`
 //!
 //! SOURCE is a number (an fd of ours), `r` (a pipe that we read from), `w` (a
 //! pipe that we write to), `s` (a socket pair), `null`, `<FILE`, `>FILE` or
 //! `>>FILE`. Of 0, 1 and 2, those not said are ours, as in a shell. What comes
 //! from the program's channels is copied to our stdout; what we read from stdin
 //! goes into its first `w` or `s`, unless its own 0 is our stdin.
+//!
+//! STEP is what the child sets up before the program: `--chroot DIR` and `--chdir
+//! DIR`, as often and in which order one likes, `--uid N` (without supplementary
+//! groups), `--gid N`, `--setsid`, `--nice N`, `--rlimit NAME=SOFT:HARD` (`NOFILE`,
+//! `CORE` and so on; `unlimited`), `--no-new-privs`.
 //! `--explain` prints the plan before it is carried out, and every event.
 
 use std::io::{self, Read, Write};
@@ -17,7 +22,7 @@ use std::os::fd::BorrowedFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use forkplan::{Channel, ChildKey, Command, Event, Exit, Name, Open, Pump};
+use forkplan::{Channel, ChildKey, Command, Event, Exit, Name, Open, Pump, Resource, UNLIMITED};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -79,35 +84,72 @@ fn verses() -> Result<Exit> {
 
 /// What the command line asks for.
 struct Request<'a> {
+    command: Command<'static>,
     fds: Vec<(i32, &'a str)>,
     explain: bool,
-    program: &'a [String],
 }
 
+const USAGE: &str = "usage: spawn [--fd CHILD=SOURCE]... [STEP]... [--explain] -- PROGRAM ARG...";
+
 fn parse(args: &[String]) -> Result<Request<'_>> {
-    let mut request = Request { fds: Vec::new(), explain: false, program: &[] };
-    let mut rest = args;
-    while let Some((arg, after)) = rest.split_first() {
-        rest = after;
-        match arg.as_str() {
+    let at = args.iter().position(|arg| arg == "--").ok_or(USAGE)?;
+    let (options, program) = (&args[..at], &args[at + 1..]);
+    let (program, arguments) = program.split_first().ok_or(USAGE)?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    let mut request = Request { command, fds: Vec::new(), explain: false };
+
+    let mut options = options.iter();
+    while let Some(option) = options.next() {
+        let mut value = || options.next().ok_or_else(|| format!("{option} wants a value"));
+        let command = &mut request.command;
+        match option.as_str() {
             "--explain" => request.explain = true,
             "--fd" => {
-                let (pair, after) = rest.split_first().ok_or("--fd wants CHILD=SOURCE")?;
-                rest = after;
-                let (child, source) = pair.split_once('=').ok_or("--fd wants CHILD=SOURCE")?;
+                let (child, source) = value()?.split_once('=').ok_or("--fd wants CHILD=SOURCE")?;
                 request.fds.push((child.parse()?, source));
             }
-            "--" => break,
+            "--chdir" => drop(command.chdir(value()?)),
+            "--chroot" => drop(command.chroot(value()?)),
+            "--uid" => drop(command.uid(value()?.parse()?).groups([])),
+            "--gid" => drop(command.gid(value()?.parse()?)),
+            "--setsid" => drop(command.setsid()),
+            "--nice" => drop(command.nice(value()?.parse()?)),
+            "--rlimit" => {
+                let (resource, soft, hard) = limit(value()?)?;
+                command.rlimit(resource, soft, hard);
+            }
+            "--no-new-privs" => drop(command.no_new_privs()),
             other => {
                 return Err(format!("{other}: what is that? See the head of the source").into());
             }
         }
     }
-    request.program = rest;
-    if rest.is_empty() {
-        return Err("usage: spawn [--fd CHILD=SOURCE]... [--explain] -- PROGRAM ARG...".into());
-    }
     Ok(request)
+}
+
+/// `NAME=SOFT:HARD`
+fn limit(said: &str) -> Result<(Resource, u64, u64)> {
+    const WANTED: &str = "--rlimit wants NAME=SOFT:HARD";
+    let (name, limits) = said.split_once('=').ok_or(WANTED)?;
+    let (soft, hard) = limits.split_once(':').ok_or(WANTED)?;
+    let resource = match name {
+        "AS" => Resource::AS,
+        "CORE" => Resource::CORE,
+        "CPU" => Resource::CPU,
+        "DATA" => Resource::DATA,
+        "FSIZE" => Resource::FSIZE,
+        "MEMLOCK" => Resource::MEMLOCK,
+        "NOFILE" => Resource::NOFILE,
+        "NPROC" => Resource::NPROC,
+        "STACK" => Resource::STACK,
+        _ => return Err(format!("{name}: no limit of this program's list").into()),
+    };
+    let number = |text: &str| match text {
+        "unlimited" => Ok(UNLIMITED),
+        _ => text.parse(),
+    };
+    Ok((resource, number(soft)?, number(hard)?))
 }
 
 fn channel(source: &str) -> Result<Channel<'static>> {
@@ -138,9 +180,8 @@ fn channel(source: &str) -> Result<Channel<'static>> {
 }
 
 fn any(args: &[String]) -> Result<Option<Exit>> {
-    let request = parse(args)?;
-    let mut command = Command::new(&request.program[0]);
-    command.args(&request.program[1..]);
+    let mut request = parse(args)?;
+    let command = &mut request.command;
     for &(child, source) in &request.fds {
         command.fd(child, channel(source)?);
     }

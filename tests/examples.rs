@@ -105,6 +105,47 @@ fn spawn_names_the_step_that_failed() {
 }
 
 #[test]
+fn spawn_explains_what_the_child_sets_up() {
+    let steps = ["--chdir", "/usr", "--chdir", "bin", "--setsid", "--no-new-privs"];
+    let more = ["--nice", "19", "--rlimit", "NOFILE=64:64", "--explain"];
+    let program = ["--", "sh", "-c", "pwd; ulimit -n"];
+    let output = run("spawn", &[&steps[..], &more, &program].concat(), b"");
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output.stdout);
+    let mut from = 0;
+    for line in [
+        "setsid\n",
+        "chdir \"/usr\"\n",
+        "chdir \"bin\"\n",
+        "[64, 64]\n",
+        "setpriority 19\n",
+        "PR_SET_NO_NEW_PRIVS 1\n",
+        "execve ",
+        "/usr/bin\n64\n",
+    ] {
+        let at = said[from..].find(line).unwrap_or_else(|| panic!("no {line:?} in {said}"));
+        from += at + line.len();
+    }
+}
+
+#[test]
+fn spawn_runs_a_program_as_somebody_else_in_another_root() {
+    let ids = ["--chroot", "/", "--uid", "65534", "--gid", "65534"];
+    let output = run("spawn", &[&ids[..], &["--explain", "--", "id", "-u"]].concat(), b"");
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: a change of root and ids needs root; what is seen is the error");
+        assert_eq!(output.status.code(), Some(127), "{output:?}");
+        assert!(text(&output.stderr).contains("Operation not permitted"), "{output:?}");
+        return;
+    }
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output.stdout);
+    let order = ["chroot \"/\"", "setgroups []", "setresgid 65534", "setresuid 65534", "\n65534\n"];
+    assert!(order.windows(2).all(|pair| said.find(pair[0]) < said.find(pair[1])), "{said}");
+    assert!(order.iter().all(|line| said.contains(line)), "{said}");
+}
+
+#[test]
 fn inetd_serves_one_client_on_one_socket() {
     let output = run("inetd", &[], b"");
     assert!(output.status.success(), "{output:?}");
@@ -124,4 +165,57 @@ fn gpg_decrypts_with_the_passphrase_on_3_and_tells_its_status_on_4() {
     let said = text(&output.stdout);
     assert!(said.contains("status: [GNUPG:] DECRYPTION_OKAY"), "{said}");
     assert!(said.contains("plaintext: Attack at dawn."), "{said}");
+}
+
+#[test]
+fn listen_serves_on_the_sockets_it_is_given_and_refuses_those_of_another() {
+    let output = run("listen", &[], b"");
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output.stdout);
+    let expected = ["getpid, written into the environment", "\"HELLO, SOCKETS\"", "somebody else"];
+    for line in expected {
+        assert!(said.contains(line), "no {line:?} in {said}");
+    }
+}
+
+#[test]
+fn jobcontrol_hands_the_terminal_to_each_job_and_takes_it_back() {
+    let output = run("jobcontrol", &[], b"");
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output.stdout);
+    let holders: Vec<&str> = said
+        .lines()
+        .filter(|line| line.starts_with("shell: the terminal is"))
+        .filter_map(|line| line.rsplit(": ").next())
+        .collect();
+    let expected = ["the shell", "the first job", "the second job", "the first job", "the shell"];
+    assert_eq!(holders, expected, "{said}");
+    for line in ["first job: the terminal says \"one\"", "second job: the terminal says \"two\""] {
+        assert!(said.contains(line), "no {line:?} in {said}");
+    }
+    assert!(said.contains("first job: the terminal says \"three\""), "{said}");
+    assert!(said.ends_with("nobody was stopped by SIGTTOU\n"), "{said}");
+}
+
+#[test]
+fn jail_keeps_a_shell_from_all_that_it_can_do_outside() {
+    let output = run("jail", &[], b"");
+    if output.status.code() == Some(77) {
+        eprintln!("SKIPPED: {}", text(&output.stderr).trim_end());
+        return;
+    }
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output.stdout);
+    let expected = [
+        "setgroups []",
+        "setresgid 65534",
+        "setresuid 65534",
+        "prctl PR_SET_NO_NEW_PRIVS 1",
+        "seccomp SECCOMP_SET_MODE_FILTER",
+        "uid=65534 gid=65534 groups=65534",
+    ];
+    for line in expected {
+        assert!(said.contains(line), "no {line:?} in {said}");
+    }
+    assert_eq!(said.matches("works outside; in the jail: exit status: ").count(), 5, "{said}");
 }

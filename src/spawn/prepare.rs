@@ -53,6 +53,11 @@ impl<'fd> Command<'fd> {
         let openers = openers(&channels)?;
         let fixed = setup.before.len() + setup.after.len() + finish.len();
         let scratch = Scratch::new(entries.len(), openers.len(), steps_max(fixed, entries.len()))?;
+        // Without it a cgroup could only be left out, when a spawn is tried again.
+        let require = match self.setup.cgroup {
+            Some(_) => self.require | Features::CLONE3,
+            None => self.require,
+        };
         Ok(Prepared {
             strings: strings.freeze(program, extra),
             openers,
@@ -64,7 +69,7 @@ impl<'fd> Command<'fd> {
             finish,
             limit,
             features,
-            require: self.require,
+            require,
             inherit_unnamed_fds: self.inherit_unnamed_fds,
             on_drop: self.on_drop,
             scratch,
