@@ -122,6 +122,7 @@ pub(crate) fn lists_fds() -> bool {
 pub(crate) fn is_script(fd: BorrowedFd<'_>) -> bool {
     let mut start = [0; 2];
     rustix::io::pread(fd, &mut start, 0) == Ok(2) && start == *b"#!"
+}
 
 /// Has a pipe hold at least so many bytes, if the kernel lets it; whether it held
 /// fewer.
