@@ -52,6 +52,13 @@
 //! others. The [solver](plan::FdMap) finds the cheapest `dup2`s for any map,
 //! permutations included, and is of use alone. What nobody named is closed.
 //!
+//! # Setup steps
+//!
+//! Directories, root, ids, session and terminal, limits, signals, namespaces,
+//! filters: what a child sets up before its program is a step each, which the plan
+//! shows and an error names. [`steps`] lists them all, beside the words that others
+//! have for them.
+//!
 //! # What can be relied on
 //!
 //! * **An error means nothing happened.** No process, zombie, fd or pidfd is
@@ -111,6 +118,9 @@ pub use crate::pump::{ChannelError, ChildKey, CloseReason, Event, Pump};
 pub use crate::signal::{Signal, UnknownSignal};
 pub use crate::spawn::{Opened, Prepared, SpawnError};
 pub use crate::sys::{Features, HookFunction};
+
+#[doc = include_str!("command/steps.md")]
+pub mod steps {}
 
 /// The README's snippets are run too.
 #[cfg(doctest)]

@@ -14,8 +14,8 @@ impl Pump {
     ///
     /// If nothing is queued it writes at once what there is room for, and
     /// queues the rest up to the high-water mark. Who had fewer bytes taken than
-    /// he gave gets [`Event::Drained`] when the queue is empty. Bytes that are
-    /// taken are written, or counted as unsent by [`Event::Closed`] if nobody
+    /// he gave gets [`Event::Drained`](crate::Event::Drained) when the queue is empty. Bytes that are
+    /// taken are written, or counted as unsent by [`Event::Closed`](crate::Event::Closed) if nobody
     /// reads them any more.
     pub fn write<'n>(
         &mut self,
@@ -69,7 +69,7 @@ impl Pump {
     }
 
     /// Closes a channel at once, whatever is queued for it: that is what
-    /// [`Event::Closed`] counts as unsent then. For a channel that somebody
+    /// [`Event::Closed`](crate::Event::Closed) counts as unsent then. For a channel that somebody
     /// holds and never reads. No error if it is closed already.
     pub fn abort<'n>(
         &mut self,
