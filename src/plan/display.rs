@@ -73,7 +73,8 @@ impl StepDisplay<'_> {
             Step::SetIoPriority { priority } => write!(f, "ioprio_set {priority:#x}"),
             Step::WriteFile { path, contents } => {
                 self.path(f, "write", path)?;
-                self.path(f, "", contents)
+                let bytes = self.strings.map_or(&[][..], |strings| strings.bytes(contents));
+                write!(f, " {}", Quoted(bytes))
             }
             Step::UnshareNamespaces { flags } => write!(f, "unshare {flags:#x}"),
             Step::SetNs { fd, kind } => write!(f, "setns {fd} {kind:#x}"),

@@ -221,8 +221,8 @@ pub enum Step {
     WriteFile {
         /// The file.
         path: Text,
-        /// The number.
-        contents: Text,
+        /// The number, in digits.
+        contents: Bytes,
     },
     /// `unshare(flags)`.
     UnshareNamespaces {

@@ -154,9 +154,9 @@ unsafe fn take(job: &Job<'_>, step: Step) -> Result<(), Errno> {
             Some(&digits) => unsafe { child::write_pid(digits) },
             None => Err(Errno::INVAL),
         },
-        Step::Hook => match job.hook.map_or(0, Hook::call) {
-            0 => Ok(()),
-            errno => Err(Errno::from_raw_os_error(errno)),
+        Step::Hook => match job.hook.map(|hook| hook.call()) {
+            None | Some(0) => Ok(()),
+            Some(errno) => Err(Errno::from_raw_os_error(errno)),
         },
         // SAFETY: as above.
         _ => unsafe { take_privilege(job, step) },
@@ -197,7 +197,7 @@ unsafe fn take_privilege(job: &Job<'_>, step: Step) -> Result<(), Errno> {
         Step::SetIoPriority { priority } => child::set_io_priority(priority),
         // SAFETY: the contract of `enter`.
         Step::WriteFile { path, contents } => unsafe {
-            child::write_file(string(job, path), string(job, contents))
+            child::write_file(string(job, path), bytes(job, contents), contents.len as usize)
         },
         Step::UnshareNamespaces { flags } => child::unshare(flags),
         Step::SetNs { fd, kind } => child::setns(fd, kind),

@@ -361,7 +361,7 @@ fn write_number(
     number: &str,
 ) -> Result<(), PlanError> {
     let path = strings.push(&[path.as_bytes()])?;
-    let contents = strings.push(&[number.as_bytes()])?;
+    let contents = strings.push_bytes(number.as_bytes())?;
     steps.before.push(Step::WriteFile { path, contents });
     Ok(())
 }

@@ -5,6 +5,7 @@
 /// # Safety
 ///
 /// Eleven bytes at `to` may be written.
+#[inline]
 pub(crate) unsafe fn write(mut number: u32, to: *mut u8) {
     let mut divisor: u32 = 1_000_000_000;
     let mut at = to;
@@ -32,6 +33,7 @@ pub(crate) unsafe fn write(mut number: u32, to: *mut u8) {
 ///
 /// `name` is NUL-terminated.
 #[cfg(raw_syscalls)]
+#[inline]
 pub(crate) unsafe fn read(mut name: *const u8) -> Option<i32> {
     let mut number: i32 = 0;
     loop {

@@ -7,6 +7,7 @@ pub type HookFunction = unsafe extern "C" fn(*mut c_void) -> c_int;
 
 /// A function and its argument.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub(crate) struct Hook {
     function: HookFunction,
     argument: *mut c_void,
@@ -25,8 +26,11 @@ impl Hook {
         Self { function, argument }
     }
 
-    /// Calls it, in a child that has a copy of the memory.
-    pub(crate) fn call(self) -> c_int {
+    /// Calls it, in a child that has a copy of the memory. A function of its own,
+    /// since it is the one place where the child's code leaves what can be
+    /// followed; `extern "C"`, so that nothing unwinds into the walk.
+    #[inline(never)]
+    pub(crate) extern "C" fn call(self) -> c_int {
         // SAFETY: the promise above, and what `pre_exec` says of the child.
         unsafe { (self.function)(self.argument) }
     }

@@ -47,7 +47,7 @@ unknown_unsafe! {
     fn set_affinity(_len: usize, _mask: *const u8);
     fn pivot_root(_root: *const c_char);
     fn seccomp(_count: u16, _filter: *const u8);
-    fn write_file(_path: *const c_char, _contents: *const c_char);
+    fn write_file(_path: *const c_char, _contents: *const u8, _len: usize);
 }
 
 /// # Safety

@@ -95,6 +95,7 @@ pub(crate) fn set_cloexec(number: c_int, cloexec: bool) -> Result<(), Errno> {
 }
 
 /// Marks what `/proc/self/fd` lists from `first` on.
+#[inline]
 pub(crate) fn mark_listed(first: c_int) -> Result<(), Errno> {
     // Not zeroed first: that would be a call of libc's memset.
     #[repr(C, align(8))]

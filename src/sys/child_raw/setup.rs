@@ -132,18 +132,17 @@ pub(crate) fn set_io_priority(priority: c_int) -> Result<(), Errno> {
 ///
 /// # Safety
 ///
-/// `path` and `contents` are NUL-terminated.
-pub(crate) unsafe fn write_file(path: *const c_char, contents: *const c_char) -> Result<(), Errno> {
-    let mut len: usize = 0;
-    // SAFETY: not past the NUL, at which the loop ends.
-    while unsafe { contents.add(len).read() } != 0 {
-        len = len.wrapping_add(1);
-    }
+/// `path` is NUL-terminated, and `len` bytes lie at `contents`.
+pub(crate) unsafe fn write_file(
+    path: *const c_char,
+    contents: *const u8,
+    len: usize,
+) -> Result<(), Errno> {
     let flags = (libc::O_WRONLY | libc::O_CLOEXEC) as usize;
     let args = [libc::AT_FDCWD as usize, path as usize, flags, 0, 0, 0];
     // SAFETY: the kernel reads the path up to its NUL.
     let opened = super::check(unsafe { crate::sys::arch::syscall(libc::SYS_openat, args) })?;
-    // SAFETY: the kernel reads the contents up to their NUL.
+    // SAFETY: the kernel reads `len` bytes.
     let written = unsafe { call(libc::SYS_write, [opened, contents as usize, len, 0, 0]) };
     // SAFETY: no pointers; the fd was opened here.
     let _ = unsafe { call(libc::SYS_close, [opened, 0, 0, 0, 0]) };
@@ -155,6 +154,7 @@ pub(crate) unsafe fn write_file(path: *const c_char, contents: *const c_char) ->
 /// # Safety
 ///
 /// Eleven bytes at `digits` may be written.
+#[inline]
 pub(crate) unsafe fn write_pid(digits: *mut u8) -> Result<(), Errno> {
     // SAFETY: no pointers; can't fail.
     let pid = unsafe { crate::sys::arch::syscall(libc::SYS_getpid, [0; 6]) } as u32;
