@@ -271,8 +271,10 @@ impl<'fd> Command<'fd> {
     /// The supplementary groups to set. `None`: they stay.
     fn supplementary_groups(&self, ids: Ids) -> Result<Option<Vec<u32>>, PlanError> {
         let of_user = |name: &OsStr| -> Result<Vec<u32>, PlanError> {
-            let gid = ids.gid.map_or_else(|| look_up(name).map(|ids| ids.gid.unwrap_or(0)), Ok)?;
-            groups_of(name, gid)
+            // Also where the gid is given: of a user who is not there libc says
+            // that he has no groups.
+            let user = look_up(name)?;
+            groups_of(name, ids.gid.or(user.gid).unwrap_or(0))
         };
         match (&self.setup.groups, &self.setup.user) {
             (Some(Groups::Keep), _) => Ok(None),
