@@ -11,7 +11,9 @@ use std::vec::Vec;
 use super::prepare::checked;
 use super::strings::Strings;
 use crate::channel::PassedFd;
-use crate::command::{Command, Directory, Groups, IdRange, Namespaces, PlanError, Setup};
+use crate::command::{
+    Command, Directory, Groups, IdRange, Namespaces, PlanError, Scheduler, Setup,
+};
 use crate::plan::Step;
 use crate::sys::numbers::LINUX_STEPS;
 use crate::sys::{Errno, Features, users};
@@ -211,7 +213,11 @@ impl<'fd> Command<'fd> {
         }
         if let Some(scheduler) = s.scheduler {
             let (policy, priority) = scheduler.numbers();
-            in_range("the scheduler's priority", priority.into(), 0..=99)?;
+            let lowest = match scheduler {
+                Scheduler::Fifo(_) | Scheduler::RoundRobin(_) => 1,
+                _ => 0,
+            };
+            in_range("the scheduler's priority", priority.into(), lowest..=99)?;
             steps.after.push(Step::SetScheduler { policy, priority });
         }
         if let Some(nice) = s.nice {
