@@ -11,7 +11,9 @@ use std::vec::Vec;
 use super::prepare::checked;
 use super::strings::Strings;
 use crate::channel::PassedFd;
-use crate::command::{Command, Directory, Groups, IdRange, Namespaces, PlanError, Setup};
+use crate::command::{
+    Command, Directory, Groups, IdRange, Namespaces, PlanError, Scheduler, Setup,
+};
 use crate::plan::Step;
 use crate::sys::numbers::LINUX_STEPS;
 use crate::sys::{Errno, Features, users};
@@ -42,7 +44,7 @@ struct Ids {
 impl<'fd> Command<'fd> {
     /// Whether the child must not share the parent's memory: a change of ids or
     /// capabilities would clear the parent's dumpable flag and share memory with
-    /// somebody else's, the core dump filter belongs to the memory, and a namespace
+    /// somebody else's, the core-dump filter belongs to the memory, a namespace
     /// or a hook is a child of another kind.
     pub(super) fn must_fork(&self) -> bool {
         let s = &self.setup;
@@ -211,7 +213,11 @@ impl<'fd> Command<'fd> {
         }
         if let Some(scheduler) = s.scheduler {
             let (policy, priority) = scheduler.numbers();
-            in_range("the scheduler's priority", priority.into(), 0..=99)?;
+            let lowest = match scheduler {
+                Scheduler::Fifo(_) | Scheduler::RoundRobin(_) => 1,
+                _ => 0,
+            };
+            in_range("the scheduler's priority", priority.into(), lowest..=99)?;
             steps.after.push(Step::SetScheduler { policy, priority });
         }
         if let Some(nice) = s.nice {
@@ -273,8 +279,10 @@ impl<'fd> Command<'fd> {
     /// The supplementary groups to set. `None`: they stay.
     fn supplementary_groups(&self, ids: Ids) -> Result<Option<Vec<u32>>, PlanError> {
         let of_user = |name: &OsStr| -> Result<Vec<u32>, PlanError> {
-            let gid = ids.gid.map_or_else(|| look_up(name).map(|ids| ids.gid.unwrap_or(0)), Ok)?;
-            groups_of(name, gid)
+            // Also where the gid is given: of a user who is not there libc says
+            // that he has no groups.
+            let user = look_up(name)?;
+            groups_of(name, ids.gid.or(user.gid).unwrap_or(0))
         };
         match (&self.setup.groups, &self.setup.user) {
             (Some(Groups::Keep), _) => Ok(None),
