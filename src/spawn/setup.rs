@@ -42,7 +42,8 @@ struct Ids {
 impl<'fd> Command<'fd> {
     /// Whether the child must not share the parent's memory: a change of ids or
     /// capabilities would clear the parent's dumpable flag and share memory with
-    /// somebody else's, a namespace or a hook is a child of another kind.
+    /// somebody else's, a namespace or a hook is a child of another kind, and the
+    /// core-dump filter belongs to the memory.
     pub(super) fn must_fork(&self) -> bool {
         let s = &self.setup;
         s.uid.is_some()
@@ -52,6 +53,7 @@ impl<'fd> Command<'fd> {
             || s.bounding.is_some()
             || s.ambient.is_some()
             || s.secure_bits.is_some()
+            || s.coredump_filter.is_some()
             || s.namespaces.is_some()
             || !s.joined.is_empty()
             || s.private_mounts
