@@ -64,7 +64,11 @@ impl<'fd> Command<'fd> {
             finish,
             limit,
             features,
-            require: self.require,
+            // A retry without it would start the child in the parent's cgroup.
+            require: match self.setup.cgroup {
+                Some(_) => self.require | Features::CLONE3,
+                None => self.require,
+            },
             inherit_unnamed_fds: self.inherit_unnamed_fds,
             on_drop: self.on_drop,
             scratch,
