@@ -121,7 +121,7 @@ fn a_cgroup_needs_clone3_and_is_not_done_without() {
     let mut prepared = command.prepare().unwrap();
     let refused = [Rule::errno(libc::SYS_clone3, libc::ENOSYS)];
     under(&refused, || {
-        assert_eq!(prepared.spawn().unwrap_err().raw_os_error(), Some(libc::ENOSYS))
+        assert_eq!(prepared.spawn().unwrap_err().raw_os_error(), Some(libc::ENOSYS));
     });
     let error = command.without(Features::CLONE3).prepare().unwrap_err();
     assert_eq!(error, PlanError::MissingFeature { features: Features::CLONE3 });
