@@ -3,7 +3,7 @@
 
 use core::ffi::c_int;
 #[cfg(linux)]
-use core::ffi::c_long;
+use core::ffi::{CStr, c_long};
 use core::mem::MaybeUninit;
 
 #[cfg(linux)]
@@ -287,16 +287,23 @@ pub(crate) fn reached_exec(pid: c_int) -> Option<bool> {
     same_session.then_some(false)
 }
 
-/// The kernel's flag `PF_FORKNOEXEC`, from `/proc/PID/stat`.
+/// The kernel's flag `PF_FORKNOEXEC`, from `/proc/PID/stat`. Allocates nothing.
 #[cfg(linux)]
 fn forked_without_exec(pid: c_int) -> Option<bool> {
-    extern crate std;
-    use std::io::Read;
+    use rustix::fs::{Mode, OFlags};
 
     const PF_FORKNOEXEC: u64 = 0x40;
+    let mut path = *b"/proc/..........\0    \0";
+    let mut digits = [0; 11];
+    // SAFETY: eleven bytes.
+    unsafe { super::decimal::write(pid.unsigned_abs(), digits.as_mut_ptr()) };
+    let len = digits.iter().position(|&byte| byte == 0)?;
+    path[6..6 + len].copy_from_slice(&digits[..len]);
+    path[6 + len..6 + len + 6].copy_from_slice(b"/stat\0");
+    let path = CStr::from_bytes_until_nul(&path).ok()?;
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let mut line = [0; 1024];
-    let mut file = std::fs::File::open(std::format!("/proc/{pid}/stat")).ok()?;
-    let len = file.read(&mut line).ok()?;
+    let len = rustix::io::read(&file, &mut line).ok()?;
     // The name, in parentheses, may hold any byte; the flags are the seventh
     // field after it.
     let after = line[..len].rsplit(|&byte| byte == b')').next()?;
@@ -308,4 +315,30 @@ fn forked_without_exec(pid: c_int) -> Option<bool> {
 #[cfg(not(linux))]
 fn forked_without_exec(_pid: c_int) -> Option<bool> {
     None
+}
+
+#[cfg(all(test, linux))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proc_tells_who_has_not_called_exec() {
+        // This process was started by an exec.
+        assert_eq!(forked_without_exec(own_pid()), Some(false));
+        // SAFETY: the child only waits to be killed.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            loop {
+                // SAFETY: waits.
+                unsafe { libc::pause() };
+            }
+        }
+        let answers = (forked_without_exec(child), reached_exec(child));
+        signal(child, None, libc::SIGKILL).unwrap();
+        let zombie = has_ended(child, None).map(|_| reached_exec(child));
+        wait(child, None, true).unwrap();
+        assert_eq!(answers, (Some(true), Some(false)));
+        assert_eq!(zombie, Ok(Some(false)));
+        assert_eq!(forked_without_exec(i32::MAX), None);
+    }
 }

@@ -42,11 +42,6 @@ pub(crate) struct Exception {
 }
 
 pub(crate) const EXCEPTIONS: &[Exception] = &[
-    // In the parent, when a child in another session is asked for its exec:
-    // a file of /proc, read by a function that no child reaches.
-    Exception { path: "sys/process.rs", code: "extern crate std;", rule: "std" },
-    Exception { path: "sys/process.rs", code: "use std::io::Read;", rule: "std" },
-    Exception { path: "sys/process.rs", code: "std::fs::File::open(std::format!(", rule: "std" },
     // A promise that the user makes; what is done with it is in `sys`.
     Exception { path: "command/setup.rs", code: "pub unsafe fn pre_exec(", rule: "unsafe" },
 ];
