@@ -342,3 +342,38 @@ fn ends_are_cloexec_and_block() {
     let pidfd = child.pidfd().map(|fd| fds[&fd.as_fd().as_raw_fd()]);
     assert!(pidfd.is_none_or(|open| open.flags & libc::O_CLOEXEC != 0));
 }
+
+#[test]
+fn waits_go_on_after_a_signal_handler_ran() {
+    in_subprocess("waits_go_on_after_a_signal_handler_ran", || {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static RUNS: AtomicU32 = AtomicU32::new(0);
+        extern "C" fn count(_: libc::c_int) {
+            RUNS.fetch_add(1, Ordering::Relaxed);
+        }
+        // SAFETY: all zero is a valid sigaction; the handler stores to an atomic,
+        // and without SA_RESTART each run of it interrupts what blocks.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = count as *const () as libc::sighandler_t;
+            libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut());
+            let every = libc::timeval { tv_sec: 0, tv_usec: 2_000 };
+            let timer = libc::itimerval { it_interval: every, it_value: every };
+            libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
+        }
+        for without in support::EXCLUSIONS {
+            let sleep = || {
+                let mut command = Command::new("sleep");
+                command.arg("0.05").without(without).spawn().unwrap()
+            };
+            assert!(sleep().wait().unwrap().success());
+            let long = Duration::from_secs(1000);
+            assert!(sleep().wait_timeout(long).unwrap().unwrap().success());
+            assert_eq!(
+                Command::new("/nowhere").spawn().unwrap_err().raw_os_error(),
+                Some(libc::ENOENT)
+            );
+        }
+        assert!(RUNS.load(Ordering::Relaxed) > 0, "the handler never ran");
+    });
+}

@@ -26,7 +26,8 @@ pub use self::exit::{Exit, Usage};
 ///
 /// The handle is the one owner of the process's end: it reaps it, by its pidfd
 /// where there is one, and never signals a pid that might be somebody else's by
-/// now. Channels are known by a name or by any child fd they are mapped on.
+/// now. (Where the kernel has no pidfds, and somebody else has reaped the child
+/// and another child of this program has got its number, nobody can tell.) Channels are known by a name or by any child fd they are mapped on.
 ///
 /// # Dropping it
 ///
