@@ -219,3 +219,25 @@ fn jail_keeps_a_shell_from_all_that_it_can_do_outside() {
     }
     assert_eq!(said.matches("works outside; in the jail: exit status: ").count(), 5, "{said}");
 }
+
+/// valgrind makes a fork of every clone that shares memory, so what a child
+/// stores in its parent's memory is lost there.
+#[test]
+fn under_an_emulator_that_forks_a_missing_program_is_not_reported_as_started() {
+    let run = |program: &str| {
+        let spawn = example("spawn");
+        let mut valgrind = Command::new("valgrind");
+        valgrind.arg("-q").arg(spawn).args(["--", program]).stdin(Stdio::null()).output()
+    };
+    let Ok(missing) = run("/bin/nope") else {
+        // Straight to stderr, which the harness does not swallow.
+        let _ = std::io::stderr().write_all(b"SKIPPED: there is no valgrind on this machine\n");
+        return;
+    };
+    let said = text(&missing.stderr);
+    let expected = "spawn: execve \"/bin/nope\": No such file or directory";
+    assert!(said.contains(expected), "{said}");
+    assert_eq!(missing.status.code(), Some(127));
+    // Control: what is there is started.
+    assert_eq!(run("/bin/true").unwrap().status.code(), Some(0));
+}

@@ -80,7 +80,7 @@ pub(crate) enum Groups {
 ///
 /// Steps between fork and exec. In what order they are taken does not depend on
 /// the order of these calls, except for directories and namespaces, and the
-/// printed plan shows it: id maps, namespaces, what is written to `/proc`,
+/// printed plan shows it: id maps, what is written to `/proc`, namespaces,
 /// mounts, session and terminal, directories, the fd map, limits, capabilities
 /// and ids, the parent's death, no new privileges, Landlock, signals, the hook,
 /// the filter, the mask, exec.

@@ -5,7 +5,7 @@ use super::{Bytes, Cell, Problem, Step, Unsolvable};
 /// The steps of a child that are known before its spawns, in three parts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parts<'a> {
-    /// While fds have the parent's numbers: id maps, namespaces, `/proc`, mounts,
+    /// While fds have the parent's numbers: id maps, `/proc`, namespaces, mounts,
     /// session and terminal, directories.
     pub(crate) before: &'a [Step],
     /// After the fd map: limits, capabilities and ids, restrictions.

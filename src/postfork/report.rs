@@ -1,4 +1,4 @@
-//! One word in a shared page, by which the child says where it is.
+//! One word that both sides see, by which the child says where it is.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

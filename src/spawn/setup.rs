@@ -102,7 +102,7 @@ impl<'fd> Command<'fd> {
     ///
     /// * what needs privileges comes before they go: namespaces, `/proc`,
     ///   mounts, chroot, limits that rise, priorities, the bounding set;
-    /// * `/proc` is written before a mount or a chroot could hide it;
+    /// * `/proc` is written before a namespace, a mount or a chroot could hide it;
     /// * a session comes before its terminal, and that before a foreground group;
     /// * limits come after the fd map, for a low `RLIMIT_NOFILE` would forbid it;
     /// * groups, gid, uid: each takes away the right to change the next;
@@ -125,11 +125,6 @@ impl<'fd> Command<'fd> {
         strings: &mut Strings,
     ) -> Result<(), PlanError> {
         let s = &self.setup;
-        for (namespace, kind) in &s.joined {
-            let fd = namespace.number();
-            steps.before.push(Step::SetNs { fd, kind: kind.bits() });
-            steps.early.push(namespace.clone());
-        }
         if let Some(score) = s.oom_score_adj {
             in_range("oom_score_adj", score.into(), -1000..=1000)?;
             write_number(steps, strings, "/proc/self/oom_score_adj", &score.to_string())?;
@@ -137,6 +132,11 @@ impl<'fd> Command<'fd> {
         if let Some(bits) = s.coredump_filter {
             let bits = std::format!("{bits:#x}");
             write_number(steps, strings, "/proc/self/coredump_filter", &bits)?;
+        }
+        for (namespace, kind) in &s.joined {
+            let fd = namespace.number();
+            steps.before.push(Step::SetNs { fd, kind: kind.bits() });
+            steps.early.push(namespace.clone());
         }
         if s.private_mounts {
             steps.before.push(Step::PrivateMounts);
