@@ -71,14 +71,14 @@ impl fmt::Debug for Ends {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::channel::Direction;
+    use crate::channel::{Direction, EndInfo, Kind};
     use std::os::fd::AsRawFd;
 
     #[test]
     fn ends_past_the_inline_ones_are_found_and_taken_too() {
         let count = ENDS_INLINE_MAX + 3;
-        let info =
-            |i| ChannelInfo { name: None, fds: [i as i32].into(), direction: Direction::Read };
+        let end = EndInfo { kind: Kind::Pipe, direction: Direction::Read };
+        let info = |i| ChannelInfo { name: None, fds: [i as i32].into(), end };
         let mut ends = Ends::new((0..count).map(info).collect());
         let mut numbers = Vec::new();
         for _ in 0..count {

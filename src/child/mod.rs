@@ -254,7 +254,7 @@ impl Child {
 
     fn close_write_pipes(&mut self) {
         for index in 0..self.ends.infos().len() {
-            if self.ends.infos()[index].direction == Direction::Write {
+            if self.ends.infos()[index].end.direction == Direction::Write {
                 drop(self.ends.take(index));
             }
         }

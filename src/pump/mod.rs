@@ -110,6 +110,17 @@ enum Part {
     Process,
 }
 
+/// What a turn has found.
+#[derive(Clone, Copy, Debug)]
+enum Told {
+    Note(Note),
+    /// So many bytes, in the buffer.
+    Data {
+        token: Token,
+        len: usize,
+    },
+}
+
 impl Pump {
     /// A pump without children. Allocates its buffer of 128 KiB.
     pub fn new() -> Self {
@@ -132,7 +143,7 @@ impl Pump {
         let mut sources: Box<[Source]> = infos
             .iter()
             .enumerate()
-            .map(|(i, info)| Source::new(child.ends().take(i), info.direction))
+            .map(|(i, info)| Source::new(child.ends().take(i), info.end))
             .collect();
         let mut refused = vec![];
         for (source, part) in sources.iter_mut().zip(0..) {
@@ -192,23 +203,36 @@ impl Pump {
     /// writes; so it may make several syscalls before it finds an event. Each
     /// channel that is ready has its turn before another has its next.
     pub fn next_event(&mut self) -> Option<Event<'_>> {
-        let (token, len) = loop {
+        let mut buffer = core::mem::take(&mut self.buffer);
+        let told = self.turn(&mut buffer);
+        self.buffer = buffer;
+        Some(match told? {
+            Told::Note(note) => self.tell(note),
+            Told::Data { token, len } => Event::Data {
+                child: token.child,
+                channel: self.slots.name(token),
+                bytes: &self.buffer[..len],
+            },
+        })
+    }
+
+    /// Goes on to the next thing that happened. What is read goes to `buffer`,
+    /// which may be lent on while the pump is used.
+    fn turn(&mut self, buffer: &mut [u8]) -> Option<Told> {
+        loop {
             if let Some(note) = self.notes.pop_front() {
-                return Some(self.tell(note));
+                return Some(Told::Note(note));
             }
             let token = self.turns.pop_front()?;
             match token.part {
                 Part::Process => self.reap(token.child),
                 Part::Channel(part) => {
-                    if let Some(len) = self.channel_turn(token, part) {
-                        break (token, len);
+                    if let Some(len) = self.channel_turn(token, part, buffer) {
+                        return Some(Told::Data { token, len });
                     }
                 }
             }
-        };
-        let Pump { slots, buffer, .. } = self;
-        let channel = slots.name(token);
-        Some(Event::Data { child: token.child, channel, bytes: &buffer[..len] })
+        }
     }
 
     /// Whether [`next_event`](Self::next_event) may have something.

@@ -24,7 +24,7 @@ impl Pump {
         bytes: &[u8],
     ) -> Result<usize, ChannelError> {
         let (token, source) = self.slots.find(child, channel.into())?;
-        if !source.direction.writes() {
+        if !source.info.direction.writes() {
             return Err(ChannelError::NotWritable);
         }
         if !source.writing || source.after_flush != AfterFlush::Stay {
@@ -98,7 +98,7 @@ impl Pump {
             Err(ChannelError::Closed) => return Ok(()),
             found => found?,
         };
-        if !source.direction.writes() {
+        if !source.info.direction.writes() {
             return Err(ChannelError::NotWritable);
         }
         if source.after_flush == AfterFlush::Stay {
@@ -185,7 +185,7 @@ impl Pump {
         paused: bool,
     ) -> Result<(), ChannelError> {
         let (token, source) = self.slots.find(child, channel)?;
-        if !source.direction.reads() {
+        if !source.info.direction.reads() {
             return Err(ChannelError::NotReadable);
         }
         source.paused = paused;
@@ -198,7 +198,7 @@ impl Pump {
         for part in 0..count as u32 {
             let token = Token { child, part: Part::Channel(part) };
             if let Some(source) = self.slots.source(token) {
-                source.paused = paused && source.direction.reads();
+                source.paused = paused && source.info.direction.reads();
                 self.update(token);
             }
         }

@@ -5,7 +5,7 @@ extern crate std;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use super::outbox::Outbox;
-use crate::channel::Direction;
+use crate::channel::{EndInfo, Kind};
 use crate::limits::{PIPE_SIZE_MAX, WRITES_PER_TURN_MAX};
 use crate::sys::Errno;
 use crate::sys::fd::{self, PipeWriter};
@@ -16,7 +16,7 @@ use crate::sys::poll::{Interest, Readiness};
 pub(super) struct Source {
     /// `None` once the channel is closed.
     pub(super) end: Option<OwnedFd>,
-    pub(super) direction: Direction,
+    pub(super) info: EndInfo,
     /// Its place in the backend, as long as it has an end.
     pub(super) place: usize,
     /// We have not read the end of file.
@@ -62,12 +62,12 @@ pub(super) enum Got {
 }
 
 impl Source {
-    pub(super) fn new(end: Option<OwnedFd>, direction: Direction) -> Self {
+    pub(super) fn new(end: Option<OwnedFd>, info: EndInfo) -> Self {
         Self {
-            reading: end.is_some() && direction.reads(),
-            writing: end.is_some() && direction.writes(),
+            reading: end.is_some() && info.direction.reads(),
+            writing: end.is_some() && info.direction.writes(),
             end,
-            direction,
+            info,
             place: usize::MAX,
             paused: false,
             after_flush: AfterFlush::Stay,
@@ -101,9 +101,9 @@ impl Source {
     pub(super) fn write(&self, writer: &mut PipeWriter, bytes: &[u8]) -> Result<usize, Errno> {
         let Some(end) = &self.end else { return Err(Errno::PIPE) };
         loop {
-            let written = match self.direction {
-                Direction::Both => fd::send(end.as_fd(), bytes),
-                _ => writer.write(end.as_fd(), bytes),
+            let written = match self.info.kind {
+                Kind::Socket => fd::send(end.as_fd(), bytes),
+                Kind::Pipe => writer.write(end.as_fd(), bytes),
             };
             match written {
                 Err(Errno::INTR) => {}
@@ -150,7 +150,7 @@ impl Source {
     pub(super) fn grow(&mut self) -> bool {
         let Some(end) = self.end.as_ref().filter(|_| !self.grown) else { return false };
         self.grown = true;
-        self.direction != Direction::Both && fd::grow_pipe(end.as_fd(), PIPE_SIZE_MAX) == Ok(true)
+        self.info.kind == Kind::Pipe && fd::grow_pipe(end.as_fd(), PIPE_SIZE_MAX) == Ok(true)
     }
 
     /// The peer reads the end of file.
@@ -173,18 +173,21 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::Direction;
 
     #[test]
     fn a_pipe_is_made_to_hold_more_once_and_a_socket_is_left_alone() {
         let (reader, writer) = fd::pipe().unwrap();
         // Whether it is had at all is the platform's to say.
         let can_grow = fd::grow_pipe(reader.as_fd(), PIPE_SIZE_MAX / 2).unwrap();
-        let mut source = Source::new(Some(writer), Direction::Write);
+        let mut source =
+            Source::new(Some(writer), EndInfo { kind: Kind::Pipe, direction: Direction::Write });
         assert_eq!(source.grow(), can_grow);
         // Now it holds that much.
         assert_eq!(fd::grow_pipe(reader.as_fd(), PIPE_SIZE_MAX), Ok(false));
         assert!(!source.grow());
         let (ours, _theirs) = fd::socket_pair().unwrap();
-        assert!(!Source::new(Some(ours), Direction::Both).grow());
+        let both = EndInfo { kind: Kind::Socket, direction: Direction::Both };
+        assert!(!Source::new(Some(ours), both).grow());
     }
 }

@@ -42,14 +42,19 @@ impl Pump {
     }
 
     /// A channel's turn: writes what is queued, then reads once. How many bytes
-    /// it has put into the buffer.
-    pub(super) fn channel_turn(&mut self, token: Token, part: u32) -> Option<usize> {
+    /// it has put into `buffer`.
+    pub(super) fn channel_turn(
+        &mut self,
+        token: Token,
+        part: u32,
+        buffer: &mut [u8],
+    ) -> Option<usize> {
         debug_assert_eq!(token.part, Part::Channel(part));
         let source = self.slots.source(token)?;
         source.in_turn = false;
         let ready = core::mem::replace(&mut source.ready, Readiness::empty());
         let gone = ready.contains(Readiness::HANGUP);
-        if gone && source.direction == Direction::Write {
+        if gone && source.info.direction == Direction::Write {
             self.close_channel(token, CloseReason::Peer);
             return None;
         }
@@ -66,7 +71,7 @@ impl Pump {
         if source.paused || !ready.intersects(Readiness::READ | Readiness::HANGUP) {
             return None;
         }
-        match source.read(&mut self.buffer) {
+        match source.read(buffer) {
             Got::Bytes(len) => {
                 if len >= PIPE_SIZE_MIN {
                     source.grow();

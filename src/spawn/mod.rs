@@ -2,6 +2,7 @@
 //!
 //! * [`prepare`]: all that spawns share, worked out once.
 //! * [`setup`]: what is to be set up, as steps.
+//! * [`opener`]: how each channel's ends come about.
 //! * [`open`]: the channels of one spawn, and the plan that they make whole.
 //! * [`launch`]: the clone, and what the child reported.
 
@@ -9,13 +10,10 @@ extern crate std;
 
 use core::iter;
 use std::boxed::Box;
-use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::string::String;
 use std::sync::Arc;
 use std::vec::Vec;
-
-use rustix::fs::OFlags;
 
 use crate::channel::{ChannelInfo, PassedFd};
 use crate::child::{Child, OnDrop};
@@ -29,12 +27,14 @@ mod error;
 mod id_maps;
 mod launch;
 mod open;
+mod opener;
 mod prepare;
 mod setup;
 mod strings;
 
 pub use self::error::SpawnError;
 pub use self::open::Opened;
+use self::opener::Opener;
 
 /// A command with everything worked out: spawns again and again, without
 /// allocation in parent or child.
@@ -149,28 +149,6 @@ const KEPT_MAX: usize = 3;
 struct Entry {
     fd: i32,
     channel: usize,
-}
-
-/// How a channel's ends come about at a spawn.
-#[derive(Clone, Debug)]
-enum Opener<'fd> {
-    ReadPipe,
-    WritePipe,
-    SocketPair,
-    File { path: CString, flags: OFlags },
-    Shared(Arc<OwnedFd>),
-    Passthrough(PassedFd<'fd>),
-}
-
-impl Opener<'_> {
-    /// The child's end, if it is there before the spawn.
-    fn number(&self) -> Option<i32> {
-        match self {
-            Self::Shared(fd) => Some(fd.as_raw_fd()),
-            Self::Passthrough(source) => Some(source.as_fd().as_raw_fd()),
-            _ => None,
-        }
-    }
 }
 
 impl Command<'_> {

@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::string::ToString;
 use std::thread;
 
+use super::opener::failed;
 use super::{Opener, Prepared, Scratch, SpawnError};
-use crate::channel::{Open, PassedFd};
+use crate::channel::PassedFd;
 use crate::child::{Child, Ends};
 use crate::limits::{BUSY_SLEEP_MAX, BUSY_SLEEP_MIN, SHARED_FD_MAX};
 use crate::plan::{Closing, Mapping, Parts, Plan, Problem, Step, Strings, Unsolvable, lay_out};
@@ -150,28 +151,7 @@ impl Opened<'_, '_> {
         let Prepared { openers, scratch, .. } = &mut *self.prepared;
         scratch.theirs.clear();
         for opener in openers.iter() {
-            let (ours, their) = match opener {
-                Opener::ReadPipe => {
-                    let (reader, writer) = fd::pipe().map_err(failed("pipe2"))?;
-                    (Some(reader), Some(writer))
-                }
-                Opener::WritePipe => {
-                    let (reader, writer) = fd::pipe().map_err(failed("pipe2"))?;
-                    (Some(writer), Some(reader))
-                }
-                Opener::SocketPair => {
-                    let (ours, their) = fd::socket_pair().map_err(failed("socketpair"))?;
-                    (Some(ours), Some(their))
-                }
-                Opener::File { path, flags } => {
-                    let opened = fd::open(path, *flags, Open::MODE);
-                    let subject = |e: Errno| {
-                        SpawnError::in_parent(format!("open {path:?}"), e.raw_os_error())
-                    };
-                    (None, Some(opened.map_err(subject)?))
-                }
-                Opener::Shared(_) | Opener::Passthrough(_) => (None, None),
-            };
+            let (ours, their) = opener.open()?;
             if let Some(end) = ours {
                 self.ends.push(end);
             }
@@ -279,8 +259,4 @@ impl Drop for Opened<'_, '_> {
         spares.clear();
         spare_numbers.clear();
     }
-}
-
-fn failed(call: &'static str) -> impl Fn(Errno) -> SpawnError {
-    move |errno| SpawnError::in_parent(call, errno.raw_os_error())
 }

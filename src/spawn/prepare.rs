@@ -4,20 +4,19 @@ extern crate std;
 
 use std::collections::BTreeMap;
 use std::env;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::format;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::string::{String, ToString};
 use std::sync::Arc;
 use std::vec;
 use std::vec::Vec;
 
-use rustix::fs::OFlags;
-
+use super::opener::openers;
 use super::setup::map_lines;
 use super::strings::{Extra, Frozen, Scripts, Strings, TooLong};
-use super::{CloneExtras, Entry, Opener, Prepared, Scratch, steps_max};
+use super::{CloneExtras, Entry, Prepared, Scratch, steps_max};
 use crate::channel::{Channel, ChannelInfo};
 use crate::command::{Command, Environment, Mapped, Namespaces, PlanError};
 use crate::plan::{Finish, Label, Program, Step, Text, candidates, finish};
@@ -345,44 +344,11 @@ fn labels(
     Ok(entries.iter().map(|e| Label { fd: e.fd, words: texts[e.channel] }).collect())
 }
 
-fn openers<'fd>(channels: &[Mapped<'fd>]) -> Result<Vec<Opener<'fd>>, PlanError> {
-    let mut null: Option<Arc<OwnedFd>> = None;
-    channels.iter().map(|mapped| opener(&mapped.channel, &mut null)).collect()
-}
-
-fn opener<'fd>(
-    channel: &Channel<'fd>,
-    null: &mut Option<Arc<OwnedFd>>,
-) -> Result<Opener<'fd>, PlanError> {
-    Ok(match channel {
-        Channel::ReadPipe => Opener::ReadPipe,
-        Channel::WritePipe => Opener::WritePipe,
-        Channel::SocketPair => Opener::SocketPair,
-        Channel::Passthrough(source) => Opener::Passthrough(source.clone()),
-        Channel::File(file) => {
-            let nul = || PlanError::NulByte { what: "path of a file".into() };
-            let (path, flags): (CString, OFlags) = file.freeze().ok_or_else(nul)?;
-            Opener::File { path, flags }
-        }
-        Channel::Null => Opener::Shared(match null {
-            Some(null) => null.clone(),
-            None => {
-                let opened = fd::open_null();
-                let opened = opened.map_err(|e| PlanError::System {
-                    call: "open \"/dev/null\"",
-                    errno: e.raw_os_error(),
-                })?;
-                null.insert(Arc::new(opened)).clone()
-            }
-        }),
-    })
-}
-
 /// The channels of which the parent has an end, in their order.
 fn infos(channels: &[Mapped<'_>]) -> Arc<[ChannelInfo]> {
     let with_end = channels.iter().filter_map(|mapped| {
-        let direction = mapped.channel.direction()?;
-        Some(ChannelInfo { name: mapped.name.clone(), fds: mapped.fds.clone().into(), direction })
+        let end = mapped.channel.end_info()?;
+        Some(ChannelInfo { name: mapped.name.clone(), fds: mapped.fds.clone().into(), end })
     });
     with_end.collect()
 }

@@ -13,7 +13,7 @@ pub(crate) const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("sys", &["limits"]),
     ("postfork", &["plan", "sys"]),
     ("signal", &["sys"]),
-    ("channel", &[]),
+    ("channel", &["sys"]),
     ("child", &["channel", "limits", "signal", "sys"]),
     // `OnDrop` is the child's; `Features` and an errno's words are sys's.
     ("command", &["channel", "child", "signal", "sys"]),

@@ -1,0 +1,112 @@
+//! What is known of a channel whose parent's end is ours: its names, and what
+//! it can do.
+
+extern crate std;
+
+use std::boxed::Box;
+use std::fmt;
+
+/// What the parent's end of a channel is, and what it can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct EndInfo {
+    pub(crate) kind: Kind,
+    pub(crate) direction: Direction,
+}
+
+/// What the calls on an end depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Pipe,
+    /// A stream socket: it can be closed in half, and a write may be told not to
+    /// raise a signal.
+    Socket,
+}
+
+/// Which way bytes go, seen from the parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+    Both,
+}
+
+impl Direction {
+    pub(crate) fn reads(self) -> bool {
+        self != Self::Write
+    }
+
+    pub(crate) fn writes(self) -> bool {
+        self != Self::Read
+    }
+}
+
+/// How a channel is known: by a name that the user gave, or by any child fd
+/// that it is mapped on.
+///
+/// ```
+/// use forkplan::Name;
+///
+/// assert_eq!(Name::from(3), Name::Fd(3));
+/// assert_eq!(Name::from("control"), Name::Text("control"));
+/// assert_eq!(Name::from("control").to_string(), "control");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Name<'a> {
+    /// The channel that is mapped on this child fd.
+    Fd(i32),
+    /// The channel with this name.
+    Text(&'a str),
+}
+
+impl From<i32> for Name<'_> {
+    fn from(fd: i32) -> Self {
+        Self::Fd(fd)
+    }
+}
+
+impl<'a> From<&'a str> for Name<'a> {
+    fn from(name: &'a str) -> Self {
+        Self::Text(name)
+    }
+}
+
+impl<'a> From<&'a std::string::String> for Name<'a> {
+    fn from(name: &'a std::string::String) -> Self {
+        Self::Text(name)
+    }
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fd(fd) => fd.fmt(f),
+            Self::Text(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A channel of which the parent has an end: what stays the same from spawn to
+/// spawn.
+#[derive(Clone, Debug)]
+pub(crate) struct ChannelInfo {
+    pub(crate) name: Option<Box<str>>,
+    /// The child fds, at least one, in the user's order.
+    pub(crate) fds: Box<[i32]>,
+    pub(crate) end: EndInfo,
+}
+
+impl ChannelInfo {
+    pub(crate) fn name(&self) -> Name<'_> {
+        match &self.name {
+            Some(name) => Name::Text(name),
+            None => Name::Fd(self.fds[0]),
+        }
+    }
+
+    pub(crate) fn is(&self, name: Name<'_>) -> bool {
+        match name {
+            Name::Fd(fd) => self.fds.contains(&fd),
+            Name::Text(name) => self.name.as_deref() == Some(name),
+        }
+    }
+}
