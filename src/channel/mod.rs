@@ -7,10 +7,12 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 mod file;
+mod given;
 mod info;
 mod passed;
 
 pub use self::file::{Open, OpenFile};
+pub use self::given::GivenFd;
 pub use self::info::Name;
 pub(crate) use self::info::{ChannelInfo, Direction, EndInfo, Kind};
 pub use self::passed::PassedFd;
@@ -57,6 +59,9 @@ pub enum Channel<'fd> {
     /// An fd of the parent's, which stays open there with its flags unchanged.
     /// The child's copy shares its offset and its `O_NONBLOCK`.
     Passthrough(PassedFd<'fd>),
+    /// An fd of the parent's, which is closed there when a spawn succeeds. See
+    /// [`Channel::give`].
+    Given(GivenFd),
 }
 
 impl<'fd> Channel<'fd> {
@@ -94,7 +99,7 @@ impl<'fd> Channel<'fd> {
             Self::ReadPipe => (Kind::Pipe, Direction::Read),
             Self::WritePipe => (Kind::Pipe, Direction::Write),
             Self::SocketPair => (Kind::Socket, Direction::Both),
-            Self::Null | Self::File(_) | Self::Passthrough(_) => return None,
+            Self::Null | Self::File(_) | Self::Passthrough(_) | Self::Given(_) => return None,
         };
         Some(EndInfo { kind, direction })
     }
@@ -110,6 +115,10 @@ impl fmt::Display for Channel<'_> {
             Self::Null => f.write_str("/dev/null"),
             Self::File(file) => write!(f, "file {:?}", file.path()),
             Self::Passthrough(source) => write!(f, "parent's {}", source.number()),
+            Self::Given(given) => match given.cell().number() {
+                Some(number) => write!(f, "given {number}"),
+                None => f.write_str("given away"),
+            },
         }
     }
 }

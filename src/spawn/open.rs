@@ -18,7 +18,7 @@ use crate::sys::{Errno, Features, fd, process};
 
 /// A spawn about to happen: its channels are open, its plan is complete.
 ///
-/// Dropped, it closes what was opened, and nothing that was given.
+/// Dropped, it closes what was opened and gives back what was given.
 ///
 /// ```
 /// use forkplan::Command;
@@ -114,7 +114,12 @@ impl Opened<'_, '_> {
                     thread::sleep(busy);
                     busy *= 2;
                 }
-                result => return result,
+                Ok(child) => {
+                    // With the parent's copies closed nothing can be taken back.
+                    self.prepared.scratch.theirs.clear();
+                    return Ok(child);
+                }
+                Err(error) => return Err(error),
             }
             self.complete_plan()?;
         }
@@ -148,10 +153,10 @@ impl Opened<'_, '_> {
     }
 
     fn open_channels(&mut self) -> Result<(), SpawnError> {
-        let Prepared { openers, scratch, .. } = &mut *self.prepared;
-        scratch.theirs.clear();
-        for opener in openers.iter() {
-            let (ours, their) = opener.open()?;
+        let Prepared { openers, entries, scratch, .. } = &mut *self.prepared;
+        for (opener, channel) in openers.iter().zip(0..) {
+            let target = entries.iter().find(|entry| entry.channel == channel);
+            let (ours, their) = opener.open(target.map_or(-1, |entry| entry.fd))?;
             if let Some(end) = ours {
                 self.ends.push(end);
             }
@@ -254,8 +259,13 @@ impl Opened<'_, '_> {
 
 impl Drop for Opened<'_, '_> {
     fn drop(&mut self) {
-        let Scratch { theirs, spares, spare_numbers, .. } = &mut self.prepared.scratch;
-        theirs.clear();
+        let Prepared { openers, scratch, .. } = &mut *self.prepared;
+        let Scratch { theirs, spares, spare_numbers, .. } = scratch;
+        for (opener, their) in openers.iter().zip(theirs.drain(..)) {
+            if let Some(their) = their {
+                opener.take_back(their);
+            }
+        }
         spares.clear();
         spare_numbers.clear();
     }

@@ -13,6 +13,7 @@ use rustix::fs::OFlags;
 use super::SpawnError;
 use crate::channel::{Channel, Open, PassedFd};
 use crate::command::{Mapped, PlanError};
+use crate::sys::once::OnceFd;
 use crate::sys::{Errno, fd};
 
 /// How a channel's ends come about at a spawn.
@@ -23,6 +24,7 @@ pub(super) enum Opener<'fd> {
     SocketPair,
     File { path: CString, flags: OFlags },
     Shared(Arc<OwnedFd>),
+    Given(Arc<OnceFd>),
     Passthrough(PassedFd<'fd>),
 }
 
@@ -37,8 +39,13 @@ impl Opener<'_> {
     }
 
     /// Opens the channel for one spawn: the parent's end and the child's, as far
-    /// as they are made now.
-    pub(super) fn open(&self) -> Result<(Option<OwnedFd>, Option<OwnedFd>), SpawnError> {
+    /// as they are made now, or given.
+    ///
+    /// `target` is a child fd of the channel, for an error to name.
+    pub(super) fn open(
+        &self,
+        target: i32,
+    ) -> Result<(Option<OwnedFd>, Option<OwnedFd>), SpawnError> {
         Ok(match self {
             Self::ReadPipe => {
                 let (reader, writer) = fd::pipe().map_err(failed("pipe2"))?;
@@ -58,8 +65,21 @@ impl Opener<'_> {
                     |e: Errno| SpawnError::in_parent(format!("open {path:?}"), e.raw_os_error());
                 (None, Some(opened.map_err(subject)?))
             }
+            Self::Given(given) => {
+                let taken = given.take().ok_or(PlanError::AlreadyGiven { fd: target })?;
+                (None, Some(taken))
+            }
             Self::Shared(_) | Self::Passthrough(_) => (None, None),
         })
+    }
+
+    /// Takes back the child's end after a spawn that failed: what was given goes
+    /// back to who gave it, what was made is closed.
+    pub(super) fn take_back(&self, their: OwnedFd) {
+        match self {
+            Self::Given(given) => given.put_back(their),
+            _ => drop(their),
+        }
     }
 }
 
@@ -78,6 +98,7 @@ fn opener<'fd>(
         Channel::WritePipe => Opener::WritePipe,
         Channel::SocketPair => Opener::SocketPair,
         Channel::Passthrough(source) => Opener::Passthrough(source.clone()),
+        Channel::Given(given) => Opener::Given(given.cell().clone()),
         Channel::File(file) => {
             let nul = || PlanError::NulByte { what: "path of a file".into() };
             let (path, flags): (CString, OFlags) = file.freeze().ok_or_else(nul)?;
