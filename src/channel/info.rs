@@ -20,6 +20,21 @@ pub(crate) enum Kind {
     /// A stream socket: it can be closed in half, and a write may be told not to
     /// raise a signal.
     Socket,
+    /// A socket that keeps message boundaries, and has no end of file.
+    Datagram,
+    /// A socket that keeps message boundaries.
+    Seqpacket,
+}
+
+impl Kind {
+    pub(crate) fn is_socket(self) -> bool {
+        matches!(self, Self::Socket | Self::Datagram | Self::Seqpacket)
+    }
+
+    /// Whether each write is a message, which each read gets as a whole.
+    pub(crate) fn keeps_messages(self) -> bool {
+        matches!(self, Self::Datagram | Self::Seqpacket)
+    }
 }
 
 /// Which way bytes go, seen from the parent.

@@ -50,6 +50,22 @@ pub enum Channel<'fd> {
     WritePipe,
     /// A new pair of connected Unix stream sockets: both read and write.
     SocketPair,
+    /// A new pair of connected Unix sockets that keep message boundaries and
+    /// have an end of file. Linux.
+    ///
+    /// In a pump each [`Event::Data`](crate::Event::Data) is one message. One
+    /// that is longer than the pump's buffer of 256 KiB (the child has set
+    /// `SO_SNDBUF` for that) closes the channel with `EMSGSIZE`. An empty message
+    /// right before the end of file is lost: no call tells the two apart.
+    SeqpacketPair,
+    /// A new pair of connected Unix datagram sockets. Linux.
+    ///
+    /// As a [`SeqpacketPair`](Self::SeqpacketPair), but datagrams have no end of
+    /// file, so that a child which closes its end is noticed by a write alone.
+    /// In a pump such a channel is closed when the process was reaped and all
+    /// that had arrived by then was read; a grandchild that holds the other end
+    /// gets `EPIPE`.
+    DatagramPair,
     /// `/dev/null`, for reading and writing. Opened when the command is
     /// prepared.
     Null,
@@ -99,6 +115,8 @@ impl<'fd> Channel<'fd> {
             Self::ReadPipe => (Kind::Pipe, Direction::Read),
             Self::WritePipe => (Kind::Pipe, Direction::Write),
             Self::SocketPair => (Kind::Socket, Direction::Both),
+            Self::SeqpacketPair => (Kind::Seqpacket, Direction::Both),
+            Self::DatagramPair => (Kind::Datagram, Direction::Both),
             Self::Null | Self::File(_) | Self::Passthrough(_) | Self::Given(_) => return None,
         };
         Some(EndInfo { kind, direction })
@@ -112,6 +130,8 @@ impl fmt::Display for Channel<'_> {
             Self::ReadPipe => f.write_str("read pipe"),
             Self::WritePipe => f.write_str("write pipe"),
             Self::SocketPair => f.write_str("socket pair"),
+            Self::SeqpacketPair => f.write_str("seqpacket pair"),
+            Self::DatagramPair => f.write_str("datagram pair"),
             Self::Null => f.write_str("/dev/null"),
             Self::File(file) => write!(f, "file {:?}", file.path()),
             Self::Passthrough(source) => write!(f, "parent's {}", source.number()),

@@ -81,8 +81,8 @@ pub enum Event<'a> {
         /// came here.
         pid: Option<u32>,
     },
-    /// Bytes came from a channel: at least one. They lie in the pump's buffer
-    /// until its next call.
+    /// Bytes came from a channel: at least one, or one message, which may be
+    /// empty. They lie in the pump's buffer until its next call.
     Data {
         /// The child.
         child: ChildKey,
@@ -90,6 +90,17 @@ pub enum Event<'a> {
         channel: Name<'a>,
         /// What the child wrote.
         bytes: &'a [u8],
+    },
+    /// Fds came from a channel of which they are
+    /// [received](super::Pump::receive_fds); [`take_fds`](super::Pump::take_fds)
+    /// has them. The `Data` with which they came is this channel's next.
+    Fds {
+        /// The child.
+        child: ChildKey,
+        /// The channel.
+        channel: Name<'a>,
+        /// How many came.
+        count: usize,
     },
     /// A socket pair's other side writes no more. We still may.
     HalfClosed {
@@ -140,6 +151,7 @@ impl Event<'_> {
         match *self {
             Self::Made { child, .. }
             | Self::Data { child, .. }
+            | Self::Fds { child, .. }
             | Self::HalfClosed { child, .. }
             | Self::Drained { child, .. }
             | Self::Closed { child, .. }
@@ -206,6 +218,12 @@ pub enum ChannelError {
     NotWritable,
     /// The channel is not one that we read from.
     NotReadable,
+    /// The message is longer than the socket's send buffer lets it be.
+    MessageTooLong,
+    /// The channel is no socket, so no fds go through it.
+    NoSocket,
+    /// More than 253 fds for one message, or fds without a byte to go with.
+    BadFdCount,
 }
 
 impl fmt::Display for ChannelError {
@@ -216,6 +234,9 @@ impl fmt::Display for ChannelError {
             Self::Closed => "the channel is closed",
             Self::NotWritable => "the channel can't be written to from this side",
             Self::NotReadable => "the channel can't be read from on this side",
+            Self::MessageTooLong => "the message is longer than the channel can send",
+            Self::NoSocket => "the channel is no socket, which alone carries fds",
+            Self::BadFdCount => "fds want a byte to go with, and 253 is the most at once",
         })
     }
 }
@@ -227,7 +248,7 @@ impl From<ChannelError> for io::Error {
         let kind = match error {
             ChannelError::NoChild | ChannelError::NoChannel => io::ErrorKind::NotFound,
             ChannelError::Closed => io::ErrorKind::BrokenPipe,
-            ChannelError::NotWritable | ChannelError::NotReadable => io::ErrorKind::InvalidInput,
+            _ => io::ErrorKind::InvalidInput,
         };
         Self::new(kind, error)
     }

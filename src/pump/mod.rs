@@ -7,6 +7,7 @@
 //! * [`slots`]: the children, by key.
 //! * [`turns`]: from readiness to events.
 //! * [`operations`]: what the caller does with channels.
+//! * [`messages`]: the same for messages and for fds that travel.
 
 extern crate std;
 
@@ -23,7 +24,7 @@ use self::slots::{Slot, Slots};
 use self::source::Source;
 use self::turns::Note;
 use crate::child::{Child, SignalError};
-use crate::limits::{READ_SIZE, WAIT_TICK_MILLIS};
+use crate::limits::{MESSAGE_SIZE_MAX, WAIT_TICK_MILLIS};
 use crate::signal::Signal;
 use crate::sys::Errno;
 use crate::sys::fd::{self, PipeWriter};
@@ -32,6 +33,7 @@ use crate::sys::poll::Interest;
 mod backend;
 mod event;
 mod lifecycle;
+mod messages;
 mod operations;
 mod outbox;
 mod slots;
@@ -122,14 +124,15 @@ enum Told {
 }
 
 impl Pump {
-    /// A pump without children. Allocates its buffer of 128 KiB.
+    /// A pump without children. Allocates its buffer of 256 KiB, half of which is
+    /// for messages alone and no memory before one needs it.
     pub fn new() -> Self {
         Self {
             slots: Slots::default(),
             backend: Backend::default(),
             turns: VecDeque::new(),
             notes: VecDeque::new(),
-            buffer: vec![0; READ_SIZE].into(),
+            buffer: vec![0; MESSAGE_SIZE_MAX].into(),
             writer: PipeWriter::new(),
             ticking: 0,
         }

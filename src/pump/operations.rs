@@ -1,9 +1,14 @@
 //! What the caller does with a child's channels: write, close, pause.
 
+extern crate std;
+
+use std::vec::Vec;
+
 use super::event::{ChannelError, ChildKey, CloseReason};
 use super::source::AfterFlush;
 use super::{Part, Pump, Token};
 use crate::channel::Name;
+use crate::sys::poll::Readiness;
 
 /// # Channels
 ///
@@ -17,22 +22,24 @@ impl Pump {
     /// he gave gets [`Event::Drained`](crate::Event::Drained) when the queue is empty. Bytes that are
     /// taken are written, or counted as unsent by [`Event::Closed`](crate::Event::Closed) if nobody
     /// reads them any more.
+    ///
+    /// To a channel that keeps message boundaries a write is one message, which
+    /// is taken whole or not at all (0). One that is longer than the high-water
+    /// mark is never queued: it is taken when there is room for it at once. An
+    /// empty one is not sent.
     pub fn write<'n>(
         &mut self,
         child: ChildKey,
         channel: impl Into<Name<'n>>,
         bytes: &[u8],
     ) -> Result<usize, ChannelError> {
-        let (token, source) = self.slots.find(child, channel.into())?;
-        if !source.info.direction.writes() {
-            return Err(ChannelError::NotWritable);
-        }
-        if !source.writing || source.after_flush != AfterFlush::Stay {
-            return Err(ChannelError::Closed);
+        let (token, source) = self.slots.writable(child, channel.into())?;
+        if source.info.kind.keeps_messages() {
+            return self.write_message(token, bytes, &mut Vec::new());
         }
         let mut taken = 0;
         while source.outbox.is_empty() && taken < bytes.len() {
-            match source.write(&mut self.writer, &bytes[taken..]) {
+            match source.write(&mut self.writer, &bytes[taken..], &[]) {
                 Ok(written) => taken += written,
                 Err(errno) => {
                     source.unsent += bytes.len() - taken;
@@ -88,7 +95,8 @@ impl Pump {
 
     /// Closes our writing half of a channel when its queue is written: the child
     /// reads the end of file, and of a socket pair we still read. A write pipe
-    /// is closed.
+    /// is closed. The child is not told of a datagram pair, which has no end of
+    /// file.
     pub fn close_write<'n>(
         &mut self,
         child: ChildKey,
@@ -105,6 +113,31 @@ impl Pump {
             source.after_flush = AfterFlush::ShutDown;
         }
         self.after_flush(token);
+        Ok(())
+    }
+
+    /// Closes our reading half of a channel at once: who writes to it gets `EPIPE`
+    /// (and `SIGPIPE`), and what has come and was not told is lost. To a socket
+    /// pair we still write. A read pipe is closed, as is a socket pair whose
+    /// writing half is closed.
+    pub fn close_read<'n>(
+        &mut self,
+        child: ChildKey,
+        channel: impl Into<Name<'n>>,
+    ) -> Result<(), ChannelError> {
+        let (token, source) = match self.slots.find(child, channel.into()) {
+            Err(ChannelError::Closed) => return Ok(()),
+            found => found?,
+        };
+        if !source.info.direction.reads() {
+            return Err(ChannelError::NotReadable);
+        }
+        if !source.writing {
+            self.close_channel(token, CloseReason::Us);
+            return Ok(());
+        }
+        source.shut_down_reading();
+        self.update(token);
         Ok(())
     }
 
@@ -189,7 +222,7 @@ impl Pump {
             return Err(ChannelError::NotReadable);
         }
         source.paused = paused;
-        self.update(token);
+        self.stopped_or_not(token);
         Ok(())
     }
 
@@ -199,9 +232,18 @@ impl Pump {
             let token = Token { child, part: Part::Channel(part) };
             if let Some(source) = self.slots.source(token) {
                 source.paused = paused && source.info.direction.reads();
-                self.update(token);
+                self.stopped_or_not(token);
             }
         }
         Ok(())
+    }
+
+    /// Waits for what is wanted now. What was held back has its turn again.
+    fn stopped_or_not(&mut self, token: Token) {
+        self.update(token);
+        let held = self.slots.source(token).is_some_and(|source| source.held.is_some());
+        if held {
+            self.slots.give_turn(&mut self.turns, token, Readiness::empty());
+        }
     }
 }

@@ -12,12 +12,27 @@ use crate::sys::poll::Readiness;
 /// An event that needs no more work, until it is told.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Note {
-    Made { child: ChildKey, pid: Option<u32> },
+    Made {
+        child: ChildKey,
+        pid: Option<u32>,
+    },
+    /// So many fds came.
+    Fds(Token, usize),
     HalfClosed(Token),
     Drained(Token),
-    Closed { token: Token, reason: CloseReason, unsent: usize },
-    Exited { child: ChildKey, exit: Exit },
-    Ended { child: ChildKey, exit: Exit },
+    Closed {
+        token: Token,
+        reason: CloseReason,
+        unsent: usize,
+    },
+    Exited {
+        child: ChildKey,
+        exit: Exit,
+    },
+    Ended {
+        child: ChildKey,
+        exit: Exit,
+    },
 }
 
 impl Pump {
@@ -29,6 +44,9 @@ impl Pump {
         let name = |token| self.slots.name(token);
         match note {
             Note::Made { child, pid } => Event::Made { child, pid },
+            Note::Fds(token, count) => {
+                Event::Fds { child: token.child, channel: name(token), count }
+            }
             Note::HalfClosed(token) => {
                 Event::HalfClosed { child: token.child, channel: name(token) }
             }
@@ -68,7 +86,14 @@ impl Pump {
             }
             return None;
         }
-        if source.paused || !ready.intersects(Readiness::READ | Readiness::HANGUP) {
+        if source.paused {
+            return None;
+        }
+        if let Some(held) = source.held.take() {
+            buffer[..held.len()].copy_from_slice(&held);
+            return Some(held.len());
+        }
+        if source.stopped() || !ready.intersects(Readiness::READ | Readiness::HANGUP) {
             return None;
         }
         match source.read(buffer) {
@@ -84,6 +109,17 @@ impl Pump {
                 }
                 return Some(len);
             }
+            Got::Fds(len, count) => {
+                // The fds are told first, and the buffer is not to be relied on
+                // for longer than one call.
+                source.held = Some(buffer[..len].into());
+                source.in_turn = true;
+                self.turns.push_front(token);
+                self.notes.push_back(Note::Fds(token, count));
+                // That may have been as many as wait for somebody.
+                self.update(token);
+            }
+            Got::Nothing if source.last_words => self.close_channel(token, CloseReason::Peer),
             Got::Nothing => {}
             Got::End => self.reading_ended(token, gone),
             Got::Failed(errno) => {
@@ -112,8 +148,9 @@ impl Pump {
             None => self.ticking -= 1,
         }
         self.notes.push_back(Note::Exited { child, exit });
-        if ended {
-            self.notes.push_back(Note::Ended { child, exit });
+        match ended {
+            true => self.notes.push_back(Note::Ended { child, exit }),
+            false => self.hear_last_words(child),
         }
     }
 
@@ -145,7 +182,8 @@ impl Pump {
     /// end closes it.
     pub(super) fn writing_failed(&mut self, token: Token, errno: Errno) {
         let Some(source) = self.slots.source(token) else { return };
-        let by_peer = matches!(errno, Errno::PIPE | Errno::CONNRESET);
+        let gone = [Errno::PIPE, Errno::CONNRESET, Errno::CONNREFUSED, Errno::NOTCONN];
+        let by_peer = gone.contains(&errno);
         if by_peer && source.reading && source.after_flush != AfterFlush::Close {
             source.unsent += source.outbox.clear();
             source.writing = false;

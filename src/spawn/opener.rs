@@ -14,7 +14,8 @@ use super::SpawnError;
 use crate::channel::{Channel, Open, PassedFd};
 use crate::command::{Mapped, PlanError};
 use crate::sys::once::OnceFd;
-use crate::sys::{Errno, fd};
+use crate::sys::socket::MessageKind;
+use crate::sys::{Errno, fd, socket};
 
 /// How a channel's ends come about at a spawn.
 #[derive(Clone, Debug)]
@@ -22,6 +23,7 @@ pub(super) enum Opener<'fd> {
     ReadPipe,
     WritePipe,
     SocketPair,
+    MessagePair(MessageKind),
     File { path: CString, flags: OFlags },
     Shared(Arc<OwnedFd>),
     Given(Arc<OnceFd>),
@@ -57,6 +59,10 @@ impl Opener<'_> {
             }
             Self::SocketPair => {
                 let (ours, their) = fd::socket_pair().map_err(failed("socketpair"))?;
+                (Some(ours), Some(their))
+            }
+            Self::MessagePair(kind) => {
+                let (ours, their) = socket::message_pair(*kind).map_err(failed("socketpair"))?;
                 (Some(ours), Some(their))
             }
             Self::File { path, flags } => {
@@ -97,6 +103,8 @@ fn opener<'fd>(
         Channel::ReadPipe => Opener::ReadPipe,
         Channel::WritePipe => Opener::WritePipe,
         Channel::SocketPair => Opener::SocketPair,
+        Channel::SeqpacketPair => message_pair(MessageKind::Seqpacket, "SeqpacketPair")?,
+        Channel::DatagramPair => message_pair(MessageKind::Datagram, "DatagramPair")?,
         Channel::Passthrough(source) => Opener::Passthrough(source.clone()),
         Channel::Given(given) => Opener::Given(given.cell().clone()),
         Channel::File(file) => {
@@ -116,6 +124,13 @@ fn opener<'fd>(
             }
         }),
     })
+}
+
+fn message_pair<'fd>(kind: MessageKind, what: &'static str) -> Result<Opener<'fd>, PlanError> {
+    match socket::HAS_MESSAGES {
+        true => Ok(Opener::MessagePair(kind)),
+        false => Err(PlanError::Unsupported { what }),
+    }
 }
 
 /// An error of a call of the parent's.

@@ -36,6 +36,7 @@ impl Watch {
 pub(crate) enum Seen {
     Made(Option<u32>),
     Data(String, Vec<u8>),
+    Fds(String, usize),
     HalfClosed(String),
     Drained(String),
     Closed(String, CloseReason, usize),
@@ -50,6 +51,7 @@ pub(crate) fn owned(event: Event<'_>) -> (ChildKey, Seen) {
         Event::Data { child, channel, bytes } => {
             (child, Seen::Data(channel.to_string(), bytes.to_vec()))
         }
+        Event::Fds { child, channel, count } => (child, Seen::Fds(channel.to_string(), count)),
         Event::HalfClosed { child, channel } => (child, Seen::HalfClosed(channel.to_string())),
         Event::Drained { child, channel } => (child, Seen::Drained(channel.to_string())),
         Event::Closed { child, channel, reason, unsent } => {
