@@ -6,11 +6,13 @@ use std::fmt;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
+mod fifo;
 mod file;
 mod given;
 mod info;
 mod passed;
 
+pub use self::fifo::NamedPipe;
 pub use self::file::{Open, OpenFile};
 pub use self::given::GivenFd;
 pub use self::info::Name;
@@ -66,6 +68,9 @@ pub enum Channel<'fd> {
     /// that had arrived by then was read; a grandchild that holds the other end
     /// gets `EPIPE`.
     DatagramPair,
+    /// A FIFO of the file system, opened by the parent at each spawn. See
+    /// [`NamedPipe`].
+    NamedPipe(NamedPipe),
     /// `/dev/null`, for reading and writing. Opened when the command is
     /// prepared.
     Null,
@@ -117,6 +122,7 @@ impl<'fd> Channel<'fd> {
             Self::SocketPair => (Kind::Socket, Direction::Both),
             Self::SeqpacketPair => (Kind::Seqpacket, Direction::Both),
             Self::DatagramPair => (Kind::Datagram, Direction::Both),
+            Self::NamedPipe(fifo) => (Kind::Pipe, fifo.direction()),
             Self::Null | Self::File(_) | Self::Passthrough(_) | Self::Given(_) => return None,
         };
         Some(EndInfo { kind, direction })
@@ -132,6 +138,7 @@ impl fmt::Display for Channel<'_> {
             Self::SocketPair => f.write_str("socket pair"),
             Self::SeqpacketPair => f.write_str("seqpacket pair"),
             Self::DatagramPair => f.write_str("datagram pair"),
+            Self::NamedPipe(fifo) => write!(f, "named pipe {:?}", fifo.path()),
             Self::Null => f.write_str("/dev/null"),
             Self::File(file) => write!(f, "file {:?}", file.path()),
             Self::Passthrough(source) => write!(f, "parent's {}", source.number()),

@@ -2,7 +2,7 @@
 //!
 //! * [`prepare`]: all that spawns share, worked out once.
 //! * [`setup`]: what is to be set up, as steps.
-//! * [`opener`]: how each channel's ends come about.
+//! * [`opener`]: how each channel's ends come about; [`fifo`]: those of a named pipe.
 //! * [`open`]: the channels of one spawn, and the plan that they make whole.
 //! * [`launch`]: the clone, and what the child reported.
 
@@ -24,6 +24,7 @@ use crate::sys::memory::Region;
 use crate::sys::{Errno, Features};
 
 mod error;
+mod fifo;
 mod id_maps;
 mod launch;
 mod open;
@@ -34,7 +35,7 @@ mod strings;
 
 pub use self::error::SpawnError;
 pub use self::open::Opened;
-use self::opener::Opener;
+use self::opener::{Made, Opener};
 
 /// A command with everything worked out: spawns again and again, without
 /// allocation in parent or child.
@@ -99,9 +100,9 @@ impl CloneExtras<'_> {
 #[derive(Debug)]
 struct Scratch {
     region: Region,
-    /// The child's ends that the parent closes after the fork, one for each
-    /// opener.
-    theirs: Vec<Option<OwnedFd>>,
+    /// What the openers have made, one for each: the child's ends, which the
+    /// parent closes after the fork.
+    made: Vec<Made>,
     map: Vec<Mapping>,
     cells: Vec<Cell>,
     /// Steps before the fd map, with the numbers of this spawn in them.
@@ -120,7 +121,7 @@ impl Scratch {
         let system = |errno: Errno| PlanError::System { call: "mmap", errno: errno.raw_os_error() };
         Ok(Self {
             region: Region::map().map_err(system)?,
-            theirs: Vec::with_capacity(openers),
+            made: Vec::with_capacity(openers),
             map: Vec::with_capacity(entries),
             // Never fewer than kept fds, so that a free number is found.
             cells: iter::repeat_n(Cell::NEW, entries.max(KEPT_MAX)).collect(),

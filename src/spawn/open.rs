@@ -115,8 +115,10 @@ impl Opened<'_, '_> {
                     busy *= 2;
                 }
                 Ok(child) => {
-                    // With the parent's copies closed nothing can be taken back.
-                    self.prepared.scratch.theirs.clear();
+                    let Prepared { openers, scratch, .. } = &mut *self.prepared;
+                    for (opener, made) in openers.iter().zip(scratch.made.drain(..)) {
+                        opener.settle(made);
+                    }
                     return Ok(child);
                 }
                 Err(error) => return Err(error),
@@ -155,12 +157,12 @@ impl Opened<'_, '_> {
     fn open_channels(&mut self) -> Result<(), SpawnError> {
         let Prepared { openers, entries, scratch, .. } = &mut *self.prepared;
         for (opener, channel) in openers.iter().zip(0..) {
-            let target = entries.iter().find(|entry| entry.channel == channel);
-            let (ours, their) = opener.open(target.map_or(-1, |entry| entry.fd))?;
-            if let Some(end) = ours {
+            let entry = || entries.iter().find(|entry| entry.channel == channel);
+            let mut made = opener.open(|| entry().map_or(-1, |entry| entry.fd))?;
+            if let Some(end) = made.ours.take() {
                 self.ends.push(end);
             }
-            scratch.theirs.push(their);
+            scratch.made.push(made);
         }
         Ok(())
     }
@@ -175,7 +177,7 @@ impl Opened<'_, '_> {
         let Prepared { openers, entries, scratch, .. } = &mut *self.prepared;
         scratch.map.clear();
         for entry in entries.iter() {
-            let opened = scratch.theirs[entry.channel].as_ref().map(OwnedFd::as_raw_fd);
+            let opened = scratch.made[entry.channel].theirs.as_ref().map(OwnedFd::as_raw_fd);
             let source = opened.or_else(|| openers[entry.channel].number());
             let source = source.ok_or_else(|| failed("open")(Errno::BADF))?;
             scratch.map.push(Mapping { target: entry.fd, source });
@@ -260,11 +262,9 @@ impl Opened<'_, '_> {
 impl Drop for Opened<'_, '_> {
     fn drop(&mut self) {
         let Prepared { openers, scratch, .. } = &mut *self.prepared;
-        let Scratch { theirs, spares, spare_numbers, .. } = scratch;
-        for (opener, their) in openers.iter().zip(theirs.drain(..)) {
-            if let Some(their) = their {
-                opener.take_back(their);
-            }
+        let Scratch { made, spares, spare_numbers, .. } = scratch;
+        for (opener, made) in openers.iter().zip(made.drain(..)) {
+            opener.take_back(made);
         }
         spares.clear();
         spare_numbers.clear();

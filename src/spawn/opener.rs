@@ -11,6 +11,7 @@ use std::vec::Vec;
 use rustix::fs::OFlags;
 
 use super::SpawnError;
+use super::fifo::{Fifo, Named};
 use crate::channel::{Channel, Open, PassedFd};
 use crate::command::{Mapped, PlanError};
 use crate::sys::once::OnceFd;
@@ -24,6 +25,7 @@ pub(super) enum Opener<'fd> {
     WritePipe,
     SocketPair,
     MessagePair(MessageKind),
+    Fifo(Fifo),
     File { path: CString, flags: OFlags },
     Shared(Arc<OwnedFd>),
     Given(Arc<OnceFd>),
@@ -40,53 +42,67 @@ impl Opener<'_> {
         }
     }
 
-    /// Opens the channel for one spawn: the parent's end and the child's, as far
-    /// as they are made now, or given.
+    /// Opens the channel for one spawn: the ends that are made now, or given.
     ///
-    /// `target` is a child fd of the channel, for an error to name.
-    pub(super) fn open(
-        &self,
-        target: i32,
-    ) -> Result<(Option<OwnedFd>, Option<OwnedFd>), SpawnError> {
+    /// `target` is asked for a child fd of the channel, for an error to name.
+    pub(super) fn open(&self, target: impl Fn() -> i32) -> Result<Made, SpawnError> {
+        let pair = |(ours, theirs)| Made { ours: Some(ours), theirs: Some(theirs), name: None };
+        let theirs = |theirs| Made { theirs: Some(theirs), ..Made::default() };
         Ok(match self {
-            Self::ReadPipe => {
-                let (reader, writer) = fd::pipe().map_err(failed("pipe2"))?;
-                (Some(reader), Some(writer))
-            }
+            Self::ReadPipe => pair(fd::pipe().map_err(failed("pipe2"))?),
             Self::WritePipe => {
                 let (reader, writer) = fd::pipe().map_err(failed("pipe2"))?;
-                (Some(writer), Some(reader))
+                pair((writer, reader))
             }
-            Self::SocketPair => {
-                let (ours, their) = fd::socket_pair().map_err(failed("socketpair"))?;
-                (Some(ours), Some(their))
-            }
+            Self::SocketPair => pair(fd::socket_pair().map_err(failed("socketpair"))?),
             Self::MessagePair(kind) => {
-                let (ours, their) = socket::message_pair(*kind).map_err(failed("socketpair"))?;
-                (Some(ours), Some(their))
+                pair(socket::message_pair(*kind).map_err(failed("socketpair"))?)
+            }
+            Self::Fifo(fifo) => {
+                let (ours, theirs, name) = fifo.open()?;
+                Made { name: Some(name), ..pair((ours, theirs)) }
             }
             Self::File { path, flags } => {
                 let opened = fd::open(path, *flags, Open::MODE);
                 let subject =
                     |e: Errno| SpawnError::in_parent(format!("open {path:?}"), e.raw_os_error());
-                (None, Some(opened.map_err(subject)?))
+                theirs(opened.map_err(subject)?)
             }
             Self::Given(given) => {
-                let taken = given.take().ok_or(PlanError::AlreadyGiven { fd: target })?;
-                (None, Some(taken))
+                theirs(given.take().ok_or_else(|| PlanError::AlreadyGiven { fd: target() })?)
             }
-            Self::Shared(_) | Self::Passthrough(_) => (None, None),
+            Self::Shared(_) | Self::Passthrough(_) => Made::default(),
         })
     }
 
-    /// Takes back the child's end after a spawn that failed: what was given goes
-    /// back to who gave it, what was made is closed.
-    pub(super) fn take_back(&self, their: OwnedFd) {
-        match self {
-            Self::Given(given) => given.put_back(their),
-            _ => drop(their),
+    /// After a spawn that succeeded: what the child alone shall have is closed
+    /// here, and a name that nobody needs goes.
+    pub(super) fn settle(&self, made: Made) {
+        if let (Self::Fifo(fifo), Some(name)) = (self, made.name) {
+            fifo.settle(name);
         }
     }
+
+    /// After one that failed, or never was: what was given goes back, what was
+    /// made is closed, and a name that was made goes.
+    pub(super) fn take_back(&self, made: Made) {
+        match (self, made.theirs, made.name) {
+            (Self::Given(given), Some(theirs), _) => given.put_back(theirs),
+            (Self::Fifo(fifo), _, Some(name)) => fifo.take_back(name),
+            _ => {}
+        }
+    }
+}
+
+/// What was made of a channel for one spawn.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    /// Our end, until it is moved to the child's handle.
+    pub(super) ours: Option<OwnedFd>,
+    /// The child's end.
+    pub(super) theirs: Option<OwnedFd>,
+    /// Of a named pipe.
+    name: Option<Named>,
 }
 
 /// One for each channel. `/dev/null` is opened once.
@@ -105,6 +121,7 @@ fn opener<'fd>(
         Channel::SocketPair => Opener::SocketPair,
         Channel::SeqpacketPair => message_pair(MessageKind::Seqpacket, "SeqpacketPair")?,
         Channel::DatagramPair => message_pair(MessageKind::Datagram, "DatagramPair")?,
+        Channel::NamedPipe(pipe) => Opener::Fifo(Fifo::new(pipe)?),
         Channel::Passthrough(source) => Opener::Passthrough(source.clone()),
         Channel::Given(given) => Opener::Given(given.cell().clone()),
         Channel::File(file) => {

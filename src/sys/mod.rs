@@ -8,7 +8,7 @@
 //! * [`clone`]: one way to make a child that shares the parent's memory, one to
 //!   make a child that has a copy.
 //! * [`features`], [`probe`]: what the kernel has.
-//! * [`fd`], [`memory`], [`once`], [`poll`], [`process`], [`signals`],
+//! * [`fd`], [`fifo`], [`memory`], [`once`], [`poll`], [`process`], [`signals`],
 //!   [`socket`]: the parent's calls.
 
 #[cfg(not(unix))]
@@ -34,6 +34,7 @@ mod decimal;
 mod errno;
 pub(crate) mod fd;
 pub(crate) mod features;
+pub(crate) mod fifo;
 pub(crate) mod hook;
 pub(crate) mod memory;
 pub(crate) mod numbers;
