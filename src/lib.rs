@@ -107,7 +107,9 @@ mod signal;
 mod spawn;
 mod sys;
 
-pub use crate::channel::{Channel, GivenFd, Name, NamedPipe, Open, OpenFile, PassedFd};
+pub use crate::channel::{
+    Channel, FileInChild, GivenFd, InputBytes, Name, NamedPipe, Open, OpenFile, PassedFd,
+};
 pub use crate::child::{Child, Exit, OnDrop, SignalError, Usage};
 pub use crate::command::{
     Capabilities, Command, FilterInstruction, IdRange, IoPriority, Namespaces, PlanError, Resource,

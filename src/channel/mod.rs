@@ -6,14 +6,16 @@ use std::fmt;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
+mod bytes;
 mod fifo;
 mod file;
 mod given;
 mod info;
 mod passed;
 
+pub use self::bytes::InputBytes;
 pub use self::fifo::NamedPipe;
-pub use self::file::{Open, OpenFile};
+pub use self::file::{FileInChild, Open, OpenFile};
 pub use self::given::GivenFd;
 pub use self::info::Name;
 pub(crate) use self::info::{ChannelInfo, Direction, EndInfo, Kind};
@@ -77,6 +79,12 @@ pub enum Channel<'fd> {
     /// A file, opened by the parent at each spawn; the parent keeps nothing.
     /// See [`Channel::file`].
     File(OpenFile),
+    /// A file, opened by the child at each spawn; the parent keeps nothing. See
+    /// [`Channel::file_in_child`].
+    FileInChild(FileInChild),
+    /// A file in memory with bytes for the child to read. See
+    /// [`Channel::bytes`].
+    Bytes(InputBytes),
     /// An fd of the parent's, which stays open there with its flags unchanged.
     /// The child's copy shares its offset and its `O_NONBLOCK`.
     Passthrough(PassedFd<'fd>),
@@ -92,6 +100,33 @@ impl<'fd> Channel<'fd> {
     /// Opening blocks if the file does so: a FIFO without its other side.
     pub fn file(path: impl Into<PathBuf>, open: Open) -> Self {
         Self::File(OpenFile::new(path.into(), open))
+    }
+
+    /// The file at `path`, opened by the child at each spawn, by the last step but
+    /// restrictions: in the child's root and directory, from which a relative
+    /// path is taken, with its umask, and **with its rights**. So a path that comes
+    /// from somebody untrusted opens no more than the program itself could. Who
+    /// wants the parent's rights, or an fd of what the child's root hides, has
+    /// [`Channel::file`].
+    ///
+    /// An error names the step: `openat "/log" ...: Permission denied`. The child
+    /// is forked and never shares the parent's memory, for opening may block (a
+    /// FIFO without its other side); the spawn waits as long. Opening takes a free
+    /// number besides the child fds, so an
+    /// [`rlimit`](crate::Command::rlimit) of `NOFILE` has to leave one.
+    ///
+    /// ```
+    /// use forkplan::{Channel, Command, Open};
+    ///
+    /// let dir = tempfile::tempdir()?;
+    /// let mut pwd = Command::new("pwd");
+    /// pwd.current_dir(dir.path()).fd(1, Channel::file_in_child("log", Open::Append));
+    /// assert!(pwd.spawn()?.wait()?.success());
+    /// assert!(dir.path().join("log").exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn file_in_child(path: impl Into<PathBuf>, open: Open) -> Self {
+        Self::FileInChild(FileInChild::new(OpenFile::new(path.into(), open)))
     }
 
     /// The parent's own standard input.
@@ -123,7 +158,12 @@ impl<'fd> Channel<'fd> {
             Self::SeqpacketPair => (Kind::Seqpacket, Direction::Both),
             Self::DatagramPair => (Kind::Datagram, Direction::Both),
             Self::NamedPipe(fifo) => (Kind::Pipe, fifo.direction()),
-            Self::Null | Self::File(_) | Self::Passthrough(_) | Self::Given(_) => return None,
+            Self::Null
+            | Self::File(_)
+            | Self::FileInChild(_)
+            | Self::Bytes(_)
+            | Self::Passthrough(_)
+            | Self::Given(_) => return None,
         };
         Some(EndInfo { kind, direction })
     }
@@ -141,6 +181,8 @@ impl fmt::Display for Channel<'_> {
             Self::NamedPipe(fifo) => write!(f, "named pipe {:?}", fifo.path()),
             Self::Null => f.write_str("/dev/null"),
             Self::File(file) => write!(f, "file {:?}", file.path()),
+            Self::FileInChild(file) => write!(f, "child's file {:?}", file.path()),
+            Self::Bytes(input) => write!(f, "{} bytes", input.bytes().len()),
             Self::Passthrough(source) => write!(f, "parent's {}", source.number()),
             Self::Given(given) => match given.cell().number() {
                 Some(number) => write!(f, "given {number}"),

@@ -1,7 +1,7 @@
 //! From a prepared command to a running child, or to an error and nothing left.
 //!
 //! * [`prepare`]: all that spawns share, worked out once.
-//! * [`setup`]: what is to be set up, as steps.
+//! * [`setup`]: what is to be set up, as steps; [`child_files`]: files that the child opens.
 //! * [`opener`]: how each channel's ends come about; [`fifo`]: those of a named pipe.
 //! * [`open`]: the channels of one spawn, and the plan that they make whole.
 //! * [`launch`]: the clone, and what the child reported.
@@ -23,6 +23,7 @@ use crate::sys::hook::Hook;
 use crate::sys::memory::Region;
 use crate::sys::{Errno, Features};
 
+mod child_files;
 mod error;
 mod fifo;
 mod id_maps;

@@ -16,7 +16,7 @@ use crate::channel::{Channel, Open, PassedFd};
 use crate::command::{Mapped, PlanError};
 use crate::sys::once::OnceFd;
 use crate::sys::socket::MessageKind;
-use crate::sys::{Errno, fd, socket};
+use crate::sys::{Errno, fd, memfd, socket};
 
 /// How a channel's ends come about at a spawn.
 #[derive(Clone, Debug)]
@@ -27,6 +27,7 @@ pub(super) enum Opener<'fd> {
     MessagePair(MessageKind),
     Fifo(Fifo),
     File { path: CString, flags: OFlags },
+    Bytes(Arc<Vec<u8>>),
     Shared(Arc<OwnedFd>),
     Given(Arc<OnceFd>),
     Passthrough(PassedFd<'fd>),
@@ -67,6 +68,9 @@ impl Opener<'_> {
                 let subject =
                     |e: Errno| SpawnError::in_parent(format!("open {path:?}"), e.raw_os_error());
                 theirs(opened.map_err(subject)?)
+            }
+            Self::Bytes(bytes) => {
+                theirs(memfd::sealed(bytes).map_err(|(call, errno)| failed(call)(errno))?)
             }
             Self::Given(given) => {
                 theirs(given.take().ok_or_else(|| PlanError::AlreadyGiven { fd: target() })?)
@@ -129,18 +133,25 @@ fn opener<'fd>(
             let (path, flags): (CString, OFlags) = file.freeze().ok_or_else(nul)?;
             Opener::File { path, flags }
         }
-        Channel::Null => Opener::Shared(match null {
-            Some(null) => null.clone(),
-            None => {
-                let opened = fd::open_null();
-                let opened = opened.map_err(|e| PlanError::System {
-                    call: "open \"/dev/null\"",
-                    errno: e.raw_os_error(),
-                })?;
-                null.insert(Arc::new(opened)).clone()
-            }
-        }),
+        Channel::Bytes(_) if !memfd::HAS_MEMFD => {
+            return Err(PlanError::Unsupported { what: "Channel::bytes" });
+        }
+        Channel::Bytes(input) => Opener::Bytes(input.bytes().clone()),
+        Channel::Null => Opener::Shared(shared_null(null)?),
+        // It holds the number until the child opens the file there.
+        Channel::FileInChild(_) => Opener::Shared(shared_null(null)?),
     })
+}
+
+fn shared_null(null: &mut Option<Arc<OwnedFd>>) -> Result<Arc<OwnedFd>, PlanError> {
+    if let Some(null) = null {
+        return Ok(null.clone());
+    }
+    let opened = fd::open_null().map_err(|errno| PlanError::System {
+        call: "open \"/dev/null\"",
+        errno: errno.raw_os_error(),
+    })?;
+    Ok(null.insert(Arc::new(opened)).clone())
 }
 
 fn message_pair<'fd>(kind: MessageKind, what: &'static str) -> Result<Opener<'fd>, PlanError> {

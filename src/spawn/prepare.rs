@@ -16,7 +16,7 @@ use std::vec::Vec;
 use super::opener::openers;
 use super::setup::map_lines;
 use super::strings::{Extra, Frozen, Scripts, Strings, TooLong};
-use super::{CloneExtras, Entry, Prepared, Scratch, steps_max};
+use super::{CloneExtras, Entry, Prepared, Scratch, child_files, steps_max};
 use crate::channel::{Channel, ChannelInfo};
 use crate::command::{Command, Environment, Mapped, Namespaces, PlanError};
 use crate::plan::{Finish, Label, Program, Step, Text, candidates, finish};
@@ -31,10 +31,10 @@ impl<'fd> Command<'fd> {
     /// A prepared command spawns again and again, without allocation. Nothing
     /// that is changed here or in the environment later touches it.
     pub fn prepare(&self) -> Result<Prepared<'fd>, PlanError> {
-        let features = self.features()?;
+        let channels = self.all_channels();
+        let features = self.features(&channels)?;
         self.check_setup(features)?;
         let limit = fd::limit();
-        let channels = self.all_channels();
         let entries = entries(&channels, limit)?;
         check_names(&channels)?;
 
@@ -42,7 +42,7 @@ impl<'fd> Command<'fd> {
         let environment = environment(&self.env, &self.setup.pid_keys)?;
         let labels = labels(&mut strings, &channels, &entries)?;
         let program = self.program(&mut strings, &environment)?;
-        let setup = self.setup_steps(&mut strings)?;
+        let setup = self.setup_steps(&channels, &mut strings)?;
         let mut finish: Vec<Step> = finish(&self.finish(&mut strings, features)?).collect();
         let (exec, shell) = self.exec_steps(&mut strings, &environment)?;
         finish.extend(exec);
@@ -137,14 +137,14 @@ impl<'fd> Command<'fd> {
     }
 
     /// What the kernel has and the user does not exclude.
-    fn features(&self) -> Result<Features, PlanError> {
+    fn features(&self, channels: &[Mapped<'_>]) -> Result<Features, PlanError> {
         let mut features = (Features::of_this_kernel() - self.without).consistent();
         if self.inherit_unnamed_fds {
             // The step that ends the sharing leaves fds behind, so there is none
             // here, and the moves would be the parent's.
             features -= Features::SHARED_FILES;
         }
-        if self.must_fork() {
+        if self.must_fork() || child_files::are_asked_for(channels) {
             features = (features - Features::SHARED_MEMORY).consistent();
         }
         let missing = self.require - features;

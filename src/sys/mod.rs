@@ -8,7 +8,7 @@
 //! * [`clone`]: one way to make a child that shares the parent's memory, one to
 //!   make a child that has a copy.
 //! * [`features`], [`probe`]: what the kernel has.
-//! * [`fd`], [`fifo`], [`memory`], [`once`], [`poll`], [`process`], [`signals`],
+//! * [`fd`], [`fifo`], [`memfd`], [`memory`], [`once`], [`poll`], [`process`], [`signals`],
 //!   [`socket`]: the parent's calls.
 
 #[cfg(not(unix))]
@@ -36,6 +36,7 @@ pub(crate) mod fd;
 pub(crate) mod features;
 pub(crate) mod fifo;
 pub(crate) mod hook;
+pub(crate) mod memfd;
 pub(crate) mod memory;
 pub(crate) mod numbers;
 pub(crate) mod once;
