@@ -91,6 +91,31 @@ impl<'a> From<&'a std::string::String> for Name<'a> {
     }
 }
 
+/// A name that a command keeps.
+#[derive(Clone, Debug)]
+pub(crate) enum OwnedName {
+    Fd(i32),
+    Text(Box<str>),
+}
+
+impl OwnedName {
+    pub(crate) fn get(&self) -> Name<'_> {
+        match self {
+            Self::Fd(fd) => Name::Fd(*fd),
+            Self::Text(name) => Name::Text(name),
+        }
+    }
+}
+
+impl From<Name<'_>> for OwnedName {
+    fn from(name: Name<'_>) -> Self {
+        match name {
+            Name::Fd(fd) => Self::Fd(fd),
+            Name::Text(name) => Self::Text(name.into()),
+        }
+    }
+}
+
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -108,6 +133,8 @@ pub(crate) struct ChannelInfo {
     /// The child fds, at least one, in the user's order.
     pub(crate) fds: Box<[i32]>,
     pub(crate) end: EndInfo,
+    /// It is the one that is written to where none is named.
+    pub(crate) default_writer: bool,
 }
 
 impl ChannelInfo {

@@ -18,15 +18,29 @@ pub use self::fifo::NamedPipe;
 pub use self::file::{FileInChild, Open, OpenFile};
 pub use self::given::GivenFd;
 pub use self::info::Name;
-pub(crate) use self::info::{ChannelInfo, Direction, EndInfo, Kind};
+pub(crate) use self::info::{ChannelInfo, Direction, EndInfo, Kind, OwnedName};
 pub use self::passed::PassedFd;
 
 /// One communication channel between the parent and a child: what the child
 /// gets on one or several of its fds, and what the parent keeps.
 ///
 /// Pipes are named from the parent's side: the parent reads from a read pipe.
-/// The letters of Twisted's `childFDs` are `ReadPipe` for `"r"`, `WritePipe`
-/// for `"w"`, and any fd that converts for a number.
+/// What the words of Twisted's `childFDs`, of the proposal to improve it, and of a
+/// shell are here:
+///
+/// | there | here |
+/// |---|---|
+/// | `3: "r"` | `.fd(3, ReadPipe)` |
+/// | `3: "w"` | `.fd(3, WritePipe)` |
+/// | `3: 7` | `.fd(3, Channel::borrowed(&file))`, or anything that converts |
+/// | `3: SocketPair()` | `.fd(3, SocketPair)` |
+/// | `"talk": (SocketPair(), (0, 1))` | `.channel("talk", SocketPair, [0, 1])` |
+/// | `ReadNamedPipe(path)` | [`NamedPipe::read(path)`](NamedPipe::read) |
+/// | `"_defaultWriter": "talk"` | `.default_writer("talk")` |
+/// | `2>&1`, of a pipe | `.fds([1, 2], ReadPipe)` |
+/// | `3>>file` | `.fd(3, Channel::file("file", Open::Append))` |
+/// | `<<<text` | `.fd(0, Channel::bytes("text"))` |
+/// | `one \| two` | [`Channel::connected()`](Channel::connected) |
 ///
 /// ```
 /// use forkplan::{Channel::*, Command};

@@ -117,6 +117,17 @@ pub enum Event<'a> {
         /// The channel.
         channel: Name<'a>,
     },
+    /// What was read from a channel could not be written to its
+    /// [tee](super::Pump::tee), which is closed. A part of the `Data` before this
+    /// may be in it; that and all that follow are told as without a tee.
+    TeeFailed {
+        /// The child.
+        child: ChildKey,
+        /// The channel.
+        channel: Name<'a>,
+        /// Why.
+        errno: i32,
+    },
     /// A channel is closed: the last event of it.
     Closed {
         /// The child.
@@ -154,6 +165,7 @@ impl Event<'_> {
             | Self::Fds { child, .. }
             | Self::HalfClosed { child, .. }
             | Self::Drained { child, .. }
+            | Self::TeeFailed { child, .. }
             | Self::Closed { child, .. }
             | Self::Exited { child, .. }
             | Self::Ended { child, .. } => child,
@@ -224,6 +236,8 @@ pub enum ChannelError {
     NoSocket,
     /// More than 253 fds for one message, or fds without a byte to go with.
     BadFdCount,
+    /// The tee is no regular file.
+    NoFile,
 }
 
 impl fmt::Display for ChannelError {
@@ -236,6 +250,7 @@ impl fmt::Display for ChannelError {
             Self::NotReadable => "the channel can't be read from on this side",
             Self::MessageTooLong => "the message is longer than the channel can send",
             Self::NoSocket => "the channel is no socket, which alone carries fds",
+            Self::NoFile => "a tee is a regular file, which this is not",
             Self::BadFdCount => "fds want a byte to go with, and 253 is the most at once",
         })
     }

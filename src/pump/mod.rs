@@ -231,6 +231,7 @@ impl Pump {
                 Part::Process => self.reap(token.child),
                 Part::Channel(part) => {
                     if let Some(len) = self.channel_turn(token, part, buffer) {
+                        self.copy_to_tee(token, &buffer[..len]);
                         return Some(Told::Data { token, len });
                     }
                 }

@@ -2,12 +2,14 @@
 
 extern crate std;
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::vec::Vec;
 
 use super::event::{ChannelError, ChildKey, CloseReason};
 use super::source::AfterFlush;
 use super::{Part, Pump, Token};
 use crate::channel::Name;
+use crate::sys::fd;
 use crate::sys::poll::Readiness;
 
 /// # Channels
@@ -55,6 +57,16 @@ impl Pump {
         taken += source.outbox.offer(&bytes[taken..]);
         self.update(token);
         Ok(taken)
+    }
+
+    /// Writes to the child's [default writer](crate::Child::default_writer) as
+    /// [`write`](Self::write) does. [`ChannelError::NoChannel`] if it has none.
+    pub fn write_default(&mut self, child: ChildKey, bytes: &[u8]) -> Result<usize, ChannelError> {
+        let slot = self.slots.get(child).ok_or(ChannelError::NoChild)?;
+        let default = slot.infos.iter().position(|info| info.default_writer);
+        // By a child fd, which is a name that borrows nothing.
+        let fd = default.and_then(|part| slot.infos[part].fds.first().copied());
+        self.write(child, fd.ok_or(ChannelError::NoChannel)?, bytes)
     }
 
     /// Closes a channel: at once if nothing is queued, else when the queue is
@@ -184,6 +196,49 @@ impl Pump {
     /// Resumes every channel of a child that is read from.
     pub fn resume_all(&mut self, child: ChildKey) -> Result<(), ChannelError> {
         self.set_all_paused(child, false)
+    }
+
+    /// Writes what is read from a channel to `file` too, before it is told: at the
+    /// file's offset, or at its end if it was opened to append. The file is
+    /// closed with the channel; a second call replaces it.
+    ///
+    /// It has to be a regular file, so that nobody can keep us waiting; such a
+    /// write waits for the disk at most. One that fails is
+    /// [`Event::TeeFailed`](crate::Event::TeeFailed), and reading goes on without the
+    /// tee. (Beyond `RLIMIT_FSIZE` the kernel sends `SIGXFSZ` first, as for every
+    /// write.)
+    ///
+    /// ```
+    /// use forkplan::{Channel::*, Command, Pump};
+    ///
+    /// let dir = tempfile::tempdir()?;
+    /// let log = dir.path().join("log");
+    /// let mut pump = Pump::new();
+    /// let echo = pump.add(Command::new("echo").arg("kept").fd(1, ReadPipe).spawn()?);
+    /// pump.tee(echo, 1, std::fs::File::create(&log)?)?;
+    /// while !pump.is_empty() {
+    ///     pump.poll(None)?;
+    ///     while pump.next_event().is_some() {}
+    /// }
+    /// assert_eq!(std::fs::read_to_string(&log)?, "kept\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn tee<'n>(
+        &mut self,
+        child: ChildKey,
+        channel: impl Into<Name<'n>>,
+        file: impl Into<OwnedFd>,
+    ) -> Result<(), ChannelError> {
+        let (_, source) = self.slots.find(child, channel.into())?;
+        if !source.info.direction.reads() {
+            return Err(ChannelError::NotReadable);
+        }
+        let file = file.into();
+        if !fd::is_regular(file.as_fd()) {
+            return Err(ChannelError::NoFile);
+        }
+        source.tee = Some(file);
+        Ok(())
     }
 
     /// How many bytes are queued for a channel.

@@ -40,6 +40,8 @@ pub(super) struct Source {
     pub(super) fds: Vec<OwnedFd>,
     /// Bytes that came with fds, while those are told first.
     pub(super) held: Option<Box<[u8]>>,
+    /// A file that gets what is read.
+    pub(super) tee: Option<OwnedFd>,
     /// Its pipe was made to hold more, or refused to.
     grown: bool,
     /// What it was found ready for and has not used up.
@@ -101,6 +103,7 @@ impl Source {
             takes_fds: false,
             fds: Vec::new(),
             held: None,
+            tee: None,
             grown: false,
             ready: Readiness::empty(),
             in_turn: false,
@@ -256,6 +259,7 @@ impl Source {
 
     /// Closes our end. It has left the backend.
     pub(super) fn close(&mut self) {
+        self.tee = None;
         self.fds = Vec::new();
         self.held = None;
         self.end = None;

@@ -1,13 +1,17 @@
 //! From readiness to events: what a source does when it has its turn.
 
+extern crate std;
+
+use std::os::fd::AsFd;
+
 use super::event::{ChildKey, CloseReason, Event};
 use super::source::{AfterFlush, Got};
 use super::{Part, Pump, Token};
 use crate::channel::Direction;
 use crate::child::Exit;
 use crate::limits::PIPE_SIZE_MIN;
-use crate::sys::Errno;
 use crate::sys::poll::Readiness;
+use crate::sys::{Errno, fd};
 
 /// An event that needs no more work, until it is told.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +24,7 @@ pub(super) enum Note {
     Fds(Token, usize),
     HalfClosed(Token),
     Drained(Token),
+    TeeFailed(Token, Errno),
     Closed {
         token: Token,
         reason: CloseReason,
@@ -51,6 +56,10 @@ impl Pump {
                 Event::HalfClosed { child: token.child, channel: name(token) }
             }
             Note::Drained(token) => Event::Drained { child: token.child, channel: name(token) },
+            Note::TeeFailed(token, errno) => {
+                let (child, errno) = (token.child, errno.raw_os_error());
+                Event::TeeFailed { child, channel: name(token), errno }
+            }
             Note::Closed { token, reason, unsent } => {
                 Event::Closed { child: token.child, channel: name(token), reason, unsent }
             }
@@ -127,6 +136,16 @@ impl Pump {
             }
         }
         None
+    }
+
+    /// Writes what was read to the channel's file too, if it has one.
+    pub(super) fn copy_to_tee(&mut self, token: Token, bytes: &[u8]) {
+        let Some(source) = self.slots.source(token) else { return };
+        let Some(file) = &source.tee else { return };
+        if let Err(errno) = fd::write_all(file.as_fd(), bytes) {
+            source.tee = None;
+            self.notes.push_back(Note::TeeFailed(token, errno));
+        }
     }
 
     /// A process's turn: reaps it if it has ended.

@@ -17,7 +17,7 @@ use super::opener::openers;
 use super::setup::map_lines;
 use super::strings::{Extra, Frozen, Scripts, Strings, TooLong};
 use super::{CloneExtras, Entry, Prepared, Scratch, child_files, steps_max};
-use crate::channel::{Channel, ChannelInfo};
+use crate::channel::{Channel, ChannelInfo, Name, OwnedName};
 use crate::command::{Command, Environment, Mapped, Namespaces, PlanError};
 use crate::plan::{Finish, Label, Program, Step, Text, candidates, finish};
 use crate::signal::Signal;
@@ -49,6 +49,7 @@ impl<'fd> Command<'fd> {
         let pid_keys = self.setup.pid_keys.iter().map(|key| key.as_bytes().into()).collect();
         let extra = Extra { pid_keys, shell };
 
+        let infos = infos(&channels, self.default_writer.as_ref())?;
         let openers = openers(&channels)?;
         let fixed = setup.before.len() + setup.after.len() + finish.len();
         let scratch = Scratch::new(entries.len(), openers.len(), steps_max(fixed, entries.len()))?;
@@ -60,7 +61,7 @@ impl<'fd> Command<'fd> {
         Ok(Prepared {
             strings: strings.freeze(program, extra),
             openers,
-            infos: infos(&channels),
+            infos,
             entries: entries.into(),
             labels: labels.into(),
             clone: self.clone_extras(),
@@ -345,12 +346,24 @@ fn labels(
 }
 
 /// The channels of which the parent has an end, in their order.
-fn infos(channels: &[Mapped<'_>]) -> Arc<[ChannelInfo]> {
+fn infos(
+    channels: &[Mapped<'_>],
+    default_writer: Option<&OwnedName>,
+) -> Result<Arc<[ChannelInfo]>, PlanError> {
     let with_end = channels.iter().filter_map(|mapped| {
         let end = mapped.channel.end_info()?;
-        Some(ChannelInfo { name: mapped.name.clone(), fds: mapped.fds.clone().into(), end })
+        let (name, fds) = (mapped.name.clone(), mapped.fds.clone().into());
+        Some(ChannelInfo { name, fds, end, default_writer: false })
     });
-    with_end.collect()
+    let mut infos: Vec<ChannelInfo> = with_end.collect();
+    let name = default_writer.map_or(Name::Fd(0), OwnedName::get);
+    let writes = |info: &&mut ChannelInfo| info.is(name) && info.end.direction.writes();
+    match infos.iter_mut().find(writes) {
+        Some(info) => info.default_writer = true,
+        None if default_writer.is_none() => {}
+        None => return Err(PlanError::BadDefaultWriter { name: name.to_string() }),
+    }
+    Ok(infos.into())
 }
 
 impl From<TooLong> for PlanError {

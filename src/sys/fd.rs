@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 
 use rustix::fd::{BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
 
 use super::{Errno, signals};
@@ -145,6 +145,25 @@ pub(crate) fn grow_pipe(fd: BorrowedFd<'_>, size: usize) -> Result<bool, Errno> 
 /// Reads once. `Ok(0)` is the end of file.
 pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
     Ok(rustix::io::read(fd, buffer)?)
+}
+
+/// Whether it is a regular file, to which a write does not wait for anybody.
+pub(crate) fn is_regular(fd: BorrowedFd<'_>) -> bool {
+    let stat = rustix::fs::fstat(fd);
+    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+}
+
+/// Writes all to a file.
+pub(crate) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::write(fd, bytes) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(written) => bytes = &bytes[written..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Writes one byte to a pipe whose reader waits for it.

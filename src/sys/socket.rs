@@ -5,9 +5,8 @@ use core::mem::MaybeUninit;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{IoSlice, IoSliceMut};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType,
-    recvmsg, sendmsg, socketpair,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, Shutdown, recvmsg, sendmsg,
 };
 
 use super::{Errno, fd};
@@ -29,6 +28,7 @@ pub(crate) enum MessageKind {
 pub(crate) fn message_pair(kind: MessageKind) -> Result<(OwnedFd, OwnedFd), Errno> {
     #[cfg(linux)]
     {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
         let kind = match kind {
             MessageKind::Datagram => SocketType::DGRAM,
             MessageKind::Seqpacket => SocketType::SEQPACKET,

@@ -39,6 +39,7 @@ pub(crate) enum Seen {
     Fds(String, usize),
     HalfClosed(String),
     Drained(String),
+    TeeFailed(String, i32),
     Closed(String, CloseReason, usize),
     Exited(Exit),
     Ended(Exit),
@@ -56,6 +57,9 @@ pub(crate) fn owned(event: Event<'_>) -> (ChildKey, Seen) {
         Event::Drained { child, channel } => (child, Seen::Drained(channel.to_string())),
         Event::Closed { child, channel, reason, unsent } => {
             (child, Seen::Closed(channel.to_string(), reason, unsent))
+        }
+        Event::TeeFailed { child, channel, errno } => {
+            (child, Seen::TeeFailed(channel.to_string(), errno))
         }
         Event::Exited { child, exit } => (child, Seen::Exited(exit)),
         Event::Ended { child, exit } => (child, Seen::Ended(exit)),
