@@ -61,6 +61,8 @@ fn kinds() -> impl Iterator<Item = (&'static str, fn(&Path) -> Channel<'static>)
     with_end.chain(ENDLESS.iter().map(|kind| (kind.name, kind.make)))
 }
 
+// T.MockProcessTests: test_mockForkErrorCloseFDs, test_mockForkErrorGivenFDs,
+// test_mockErrorInPipe.
 #[test]
 fn a_fault_at_any_call_closes_what_was_made_and_nothing_that_was_given() {
     in_subprocess("a_fault_at_any_call_closes_what_was_made_and_nothing_that_was_given", || {
