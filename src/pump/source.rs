@@ -205,6 +205,8 @@ impl Source {
             match socket::receive(end.as_fd(), buffer, accept) {
                 Ok(received) => break received,
                 Err(Errno::INTR) => {}
+                // Told once, and of messages before what is still queued.
+                Err(Errno::CONNRESET) if info.kind.keeps_messages() => {}
                 Err(errno) => return Got::from(errno),
             }
         };
