@@ -17,7 +17,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::vec;
 
-use self::backend::Backend;
+use self::backend::Sources;
 use self::lifecycle::Lifecycle;
 use self::slots::{Slot, Slots};
 use self::source::Source;
@@ -38,6 +38,7 @@ mod slots;
 mod source;
 mod turns;
 
+pub use self::backend::Backend;
 pub use self::event::{ChannelError, ChildKey, CloseReason, Event};
 
 /// Children whose channels and ends are waited for together.
@@ -86,7 +87,7 @@ pub use self::event::{ChannelError, ChildKey, CloseReason, Event};
 #[derive(Debug)]
 pub struct Pump {
     slots: Slots,
-    backend: Backend,
+    sources: Sources,
     /// Who is ready and has not had its turn.
     turns: VecDeque<Token>,
     /// Events that need no work.
@@ -126,13 +127,28 @@ impl Pump {
     pub fn new() -> Self {
         Self {
             slots: Slots::default(),
-            backend: Backend::default(),
+            sources: Sources::new(),
             turns: VecDeque::new(),
             notes: VecDeque::new(),
             buffer: vec![0; READ_SIZE].into(),
             writer: PipeWriter::new(),
             ticking: 0,
         }
+    }
+
+    /// A pump that waits in this way and no other.
+    ///
+    /// The error is the kernel's, for an epoll set that it does not give.
+    /// Without this call, a pump begins with [`Backend::Poll`] and goes over to
+    /// [`Backend::Epoll`] above 16 sources, where there is one; a set that the
+    /// kernel refuses to make larger is given up for poll again.
+    pub fn with_backend(backend: Backend) -> io::Result<Self> {
+        Ok(Self { sources: Sources::with(backend)?, ..Self::new() })
+    }
+
+    /// How it waits now.
+    pub fn backend(&self) -> Backend {
+        self.sources.backend()
     }
 
     /// Takes a child, with all its channels that were not taken before: they
@@ -152,12 +168,12 @@ impl Pump {
             if let Err(errno) = fd::set_nonblocking(end.as_fd()) {
                 refused.push((token, errno));
             }
-            source.place = self.backend.add(token, source.number(), source.interest());
+            source.place = self.sources.add(token, source.number(), source.interest());
         }
         let pid = child.id();
         let process = Token { child: key, part: Part::Process };
         let pidfd = child.pidfd().map(|pidfd| pidfd.as_raw_fd());
-        let exit_place = pidfd.map(|fd| self.backend.add(process, fd, Interest::READ));
+        let exit_place = pidfd.map(|fd| self.sources.add(process, fd, Interest::READ));
         self.ticking += usize::from(exit_place.is_none());
         let life = Lifecycle::new(sources.iter().filter(|source| source.end.is_some()).count());
         self.slots.insert(Slot { child, infos, sources, life, exit_place, exit_in_turn: false });
@@ -183,8 +199,8 @@ impl Pump {
             (false, 0) => timeout,
             (false, _) => Some(timeout.map_or(tick, |timeout| timeout.min(tick))),
         };
-        let Self { backend, slots, turns, .. } = self;
-        let waited = backend.wait(timeout, |token, readiness| {
+        let Self { sources, slots, turns, .. } = self;
+        let waited = sources.wait(timeout, |token, readiness| {
             slots.give_turn(turns, token, readiness);
         });
         match waited {

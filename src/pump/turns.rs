@@ -108,7 +108,7 @@ impl Pump {
         };
         let ended = slot.life.exited();
         match slot.exit_place.take() {
-            Some(place) => self.leave(place),
+            Some(place) => self.sources.remove(place),
             None => self.ticking -= 1,
         }
         self.notes.push_back(Note::Exited { child, exit });
@@ -120,7 +120,7 @@ impl Pump {
     /// Tells the backend what a source waits for now.
     pub(super) fn update(&mut self, token: Token) {
         if let Some(source) = self.slots.source(token) {
-            self.backend.set(source.place, source.number(), source.interest());
+            self.sources.set(source.place, source.interest());
         }
     }
 
@@ -163,8 +163,7 @@ impl Pump {
     pub(super) fn close_channel(&mut self, token: Token, reason: CloseReason) {
         let Some(source) = self.slots.source(token) else { return };
         let unsent = source.unsent + source.outbox.clear();
-        let place = source.place;
-        self.leave(place);
+        self.sources.remove(source.place);
         let Some(slot) = self.slots.get_mut(token.child) else { return };
         let Part::Channel(part) = token.part else { return };
         slot.sources[part as usize].close();
@@ -196,22 +195,5 @@ impl Pump {
             return self.after_flush(token);
         }
         self.close_channel(token, CloseReason::Peer);
-    }
-
-    /// Takes a place from the backend. Who was the last there has it now.
-    fn leave(&mut self, place: usize) {
-        let Some(moved) = self.backend.remove(place) else { return };
-        match moved.part {
-            Part::Channel(_) => {
-                if let Some(source) = self.slots.source(moved) {
-                    source.place = place;
-                }
-            }
-            Part::Process => {
-                if let Some(slot) = self.slots.get_mut(moved.child) {
-                    slot.exit_place = Some(place);
-                }
-            }
-        }
     }
 }
