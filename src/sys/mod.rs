@@ -8,7 +8,7 @@
 //! * [`clone`]: one way to make a child that shares the parent's memory, one to
 //!   make a child that has a copy.
 //! * [`features`], [`probe`]: what the kernel has.
-//! * [`fd`], [`memory`], [`poll`], [`epoll`], [`process`], [`signals`]: the parent's calls.
+//! * [`fd`], [`memory`], [`poll`], [`epoll`], [`wake`], [`process`], [`signals`]: the parent's calls.
 
 #[cfg(not(unix))]
 compile_error!("forkplan is for Unix");
@@ -42,6 +42,7 @@ pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod signals;
 pub(crate) mod users;
+pub(crate) mod wake;
 
 pub(crate) use self::errno::{Errno, Message};
 use self::errno::{check, last_errno};
