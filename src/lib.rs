@@ -118,9 +118,13 @@ pub use crate::command::{
     Scheduler, UNLIMITED,
 };
 pub use crate::plan::Plan;
-pub use crate::pump::{ChannelError, ChildKey, CloseReason, Event, Pump};
+pub use crate::pump::{
+    Backend, Change, ChannelError, ChildKey, CloseReason, EmbeddedPump, Event, Ladder, Pump,
+    PumpGuard, SourceKey,
+};
 pub use crate::signal::{Signal, UnknownSignal};
 pub use crate::spawn::{Opened, Prepared, SpawnError};
+pub use crate::sys::poll::{Interest, Readiness};
 pub use crate::sys::{Features, HookFunction};
 
 #[doc = include_str!("command/steps.md")]

@@ -10,6 +10,7 @@ use std::vec::Vec;
 use super::event::{ChannelError, ChildKey};
 use super::lifecycle::Lifecycle;
 use super::source::{AfterFlush, Source};
+use super::time::Bounds;
 use super::{Part, Token};
 use crate::channel::{ChannelInfo, Name};
 use crate::child::Child;
@@ -28,6 +29,7 @@ pub(super) struct Slot {
     pub(super) exit_place: Option<usize>,
     /// The process waits for its turn to be reaped.
     pub(super) exit_in_turn: bool,
+    pub(super) bounds: Bounds,
 }
 
 impl Slot {
@@ -134,6 +136,14 @@ impl Slots {
             (Some(slot), Part::Channel(part)) => slot.infos[part as usize].name(),
             // Tokens of events are those of children that have not ended.
             _ => Name::Fd(-1),
+        }
+    }
+
+    /// The place in the backend of a source that has one.
+    pub(super) fn place(&mut self, token: Token) -> Option<usize> {
+        match token.part {
+            Part::Channel(_) => self.source(token).map(|source| source.place),
+            Part::Process => self.get(token.child)?.exit_place,
         }
     }
 

@@ -2,13 +2,15 @@
 
 extern crate std;
 
+use core::time::Duration;
 use std::boxed::Box;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::vec::Vec;
 
 use super::outbox::Outbox;
+use super::timers::Timer;
 use crate::channel::{EndInfo, Kind};
-use crate::limits::{FDS_WAITING_MAX, PIPE_SIZE_MAX, READ_SIZE, WRITES_PER_TURN_MAX};
+use crate::limits::{FDS_WAITING_MAX, PIPE_SIZE_MAX, READ_SIZE};
 use crate::sys::fd::{self, PipeWriter};
 use crate::sys::poll::{Interest, Readiness};
 use crate::sys::{Errno, socket};
@@ -49,6 +51,9 @@ pub(super) struct Source {
     /// It waits for its turn, with this many reads left.
     pub(super) in_turn: bool,
     pub(super) reads_left: u32,
+    /// After how much silence somebody is to be told.
+    pub(super) idle_limit: Option<Duration>,
+    pub(super) idle_timer: Timer,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +113,8 @@ impl Source {
             ready: Readiness::empty(),
             in_turn: false,
             reads_left: 0,
+            idle_limit: None,
+            idle_timer: Timer::default(),
         }
     }
 
@@ -158,10 +165,10 @@ impl Source {
         }
     }
 
-    /// Writes what is queued, in a bounded number of writes. An error says that
+    /// Writes what is queued, in at most so many writes. An error says that
     /// nobody reads any more, or that the write failed.
-    pub(super) fn flush(&mut self, writer: &mut PipeWriter) -> Result<(), Errno> {
-        for _ in 0..WRITES_PER_TURN_MAX {
+    pub(super) fn flush(&mut self, writer: &mut PipeWriter, writes: u32) -> Result<(), Errno> {
+        for _ in 0..writes {
             if self.outbox.is_empty() {
                 break;
             }
@@ -259,14 +266,14 @@ impl Source {
         self.last_words = true;
     }
 
-    /// Closes our end. It has left the backend.
-    pub(super) fn close(&mut self) {
+    /// Gives up our end, to be closed. It has left the backend.
+    pub(super) fn close(&mut self) -> Option<OwnedFd> {
         self.tee = None;
         self.fds = Vec::new();
         self.held = None;
-        self.end = None;
         self.reading = false;
         self.writing = false;
+        self.end.take()
     }
 }
 

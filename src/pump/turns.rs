@@ -9,7 +9,8 @@ use super::source::{AfterFlush, Got};
 use super::{Part, Pump, Token};
 use crate::channel::Direction;
 use crate::child::Exit;
-use crate::limits::PIPE_SIZE_MIN;
+use crate::limits::{PIPE_SIZE_MIN, WRITES_PER_TURN_MAX};
+use crate::signal::Signal;
 use crate::sys::poll::Readiness;
 use crate::sys::{Errno, fd};
 
@@ -30,6 +31,14 @@ pub(super) enum Note {
         reason: CloseReason,
         unsent: usize,
     },
+    Idle(Token),
+    TimedOut {
+        child: ChildKey,
+    },
+    Signalled {
+        child: ChildKey,
+        signal: Signal,
+    },
     Exited {
         child: ChildKey,
         exit: Exit,
@@ -44,7 +53,7 @@ impl Pump {
     /// The note as an event. A child that has ended is gone with it.
     pub(super) fn tell(&mut self, note: Note) -> Event<'_> {
         if let Note::Ended { child, .. } = note {
-            self.slots.remove(child);
+            self.forget(child);
         }
         let name = |token| self.slots.name(token);
         match note {
@@ -63,6 +72,9 @@ impl Pump {
             Note::Closed { token, reason, unsent } => {
                 Event::Closed { child: token.child, channel: name(token), reason, unsent }
             }
+            Note::Idle(token) => Event::Idle { child: token.child, channel: name(token) },
+            Note::TimedOut { child } => Event::TimedOut { child },
+            Note::Signalled { child, signal } => Event::Signalled { child, signal },
             Note::Exited { child, exit } => Event::Exited { child, exit },
             Note::Ended { child, exit } => Event::Ended { child, exit },
         }
@@ -100,6 +112,7 @@ impl Pump {
         }
         if let Some(held) = source.held.take() {
             buffer[..held.len()].copy_from_slice(&held);
+            self.goes_on(token, ready);
             return Some(held.len());
         }
         if source.stopped() || !ready.intersects(Readiness::READ | Readiness::HANGUP) {
@@ -110,18 +123,14 @@ impl Pump {
                 if len >= PIPE_SIZE_MIN {
                     source.grow();
                 }
-                source.reads_left -= 1;
-                if source.reads_left > 0 {
-                    source.ready = ready - Readiness::WRITE;
-                    source.in_turn = true;
-                    self.turns.push_back(token);
-                }
+                self.goes_on(token, ready);
                 return Some(len);
             }
             Got::Fds(len, count) => {
                 // The fds are told first, and the buffer is not to be relied on
                 // for longer than one call.
                 source.held = Some(buffer[..len].into());
+                source.ready = ready;
                 source.in_turn = true;
                 self.turns.push_front(token);
                 self.notes.push_back(Note::Fds(token, count));
@@ -136,6 +145,20 @@ impl Pump {
             }
         }
         None
+    }
+
+    /// A channel was read: it may have more, and has its next turn after the others.
+    fn goes_on(&mut self, token: Token, ready: Readiness) {
+        let Some(source) = self.slots.source(token) else { return };
+        source.reads_left = source.reads_left.saturating_sub(1);
+        if source.reads_left > 0 {
+            source.ready = ready - Readiness::WRITE;
+            source.in_turn = true;
+            self.turns.push_back(token);
+        } else {
+            self.remember(token);
+        }
+        self.heard(token);
     }
 
     /// Writes what was read to the channel's file too, if it has one.
@@ -163,10 +186,11 @@ impl Pump {
         };
         let ended = slot.life.exited();
         match slot.exit_place.take() {
-            Some(place) => self.leave(place),
+            Some(place) => self.sources.remove(place),
             None => self.ticking -= 1,
         }
         self.notes.push_back(Note::Exited { child, exit });
+        self.bound_drain(child);
         match ended {
             true => self.notes.push_back(Note::Ended { child, exit }),
             false => self.hear_last_words(child),
@@ -176,7 +200,7 @@ impl Pump {
     /// Tells the backend what a source waits for now.
     pub(super) fn update(&mut self, token: Token) {
         if let Some(source) = self.slots.source(token) {
-            self.backend.set(source.place, source.number(), source.interest());
+            self.sources.set(source.place, source.interest());
         }
     }
 
@@ -220,22 +244,34 @@ impl Pump {
     pub(super) fn close_channel(&mut self, token: Token, reason: CloseReason) {
         let Some(source) = self.slots.source(token) else { return };
         let unsent = source.unsent + source.outbox.clear();
-        let place = source.place;
-        self.leave(place);
+        self.sources.remove(source.place);
         let Some(slot) = self.slots.get_mut(token.child) else { return };
         let Part::Channel(part) = token.part else { return };
-        slot.sources[part as usize].close();
+        let end = slot.sources[part as usize].close();
         let ended = slot.life.channel_closed();
         let exit = slot.child.exit();
+        if let (Some(end), true) = (end, self.sources.keeps_fds_open()) {
+            self.leaving.push((token, end));
+        }
         self.notes.push_back(Note::Closed { token, reason, unsent });
         if let (true, Some(exit)) = (ended, exit) {
             self.notes.push_back(Note::Ended { child: token.child, exit });
         }
     }
 
+    /// A child that has ended, with all that is left of it.
+    fn forget(&mut self, child: ChildKey) {
+        let Some(mut slot) = self.slots.remove(child) else { return };
+        if let (Some(pidfd), true) = (slot.child.take_pidfd(), self.sources.keeps_fds_open()) {
+            self.leaving.push((Token { child, part: Part::Process }, pidfd));
+        }
+    }
+
     fn flush(&mut self, token: Token) {
+        // Another loop may not tell again that there is room.
+        let writes = if self.is_foreign() { u32::MAX } else { WRITES_PER_TURN_MAX };
         let Some(source) = self.slots.source(token) else { return };
-        if let Err(errno) = source.flush(&mut self.writer) {
+        if let Err(errno) = source.flush(&mut self.writer, writes) {
             return self.writing_failed(token, errno);
         }
         if source.outbox.take_drained() && source.after_flush == AfterFlush::Stay {
@@ -253,22 +289,5 @@ impl Pump {
             return self.after_flush(token);
         }
         self.close_channel(token, CloseReason::Peer);
-    }
-
-    /// Takes a place from the backend. Who was the last there has it now.
-    fn leave(&mut self, place: usize) {
-        let Some(moved) = self.backend.remove(place) else { return };
-        match moved.part {
-            Part::Channel(_) => {
-                if let Some(source) = self.slots.source(moved) {
-                    source.place = place;
-                }
-            }
-            Part::Process => {
-                if let Some(slot) = self.slots.get_mut(moved.child) {
-                    slot.exit_place = Some(place);
-                }
-            }
-        }
     }
 }

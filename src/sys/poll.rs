@@ -7,9 +7,24 @@ use bitflags::bitflags;
 use super::{Errno, check};
 
 bitflags! {
-    /// What a source of the pump waits for.
+    /// What a source of a pump waits for, in a loop that is not the pump's:
+    /// [`Change`](crate::Change).
+    ///
+    /// ```
+    /// use forkplan::Interest;
+    ///
+    /// // What poll(2) is asked for.
+    /// let events = |interest: Interest| {
+    ///     let read = if interest.contains(Interest::READ) { libc::POLLIN } else { 0 };
+    ///     let write = if interest.contains(Interest::WRITE) { libc::POLLOUT } else { 0 };
+    ///     read | write
+    /// };
+    /// assert_eq!(events(Interest::READ), libc::POLLIN);
+    /// // A hang-up is reported unasked.
+    /// assert_eq!(events(Interest::HANGUP), 0);
+    /// ```
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    pub(crate) struct Interest: u8 {
+    pub struct Interest: u8 {
         /// Something to read, or the end of file.
         const READ = 1 << 0;
         /// Room to write.
@@ -20,10 +35,28 @@ bitflags! {
 }
 
 bitflags! {
-    /// What poll found.
+    /// What a source of a pump was found ready for, by a loop that is not the
+    /// pump's: [`Pump::on_ready`](crate::Pump::on_ready).
+    ///
+    /// ```
+    /// use forkplan::Readiness;
+    ///
+    /// // What poll(2) has answered.
+    /// let readiness = |revents: i16| {
+    ///     let gone = libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
+    ///     let mut ready = Readiness::empty();
+    ///     ready.set(Readiness::READ, revents & libc::POLLIN != 0);
+    ///     ready.set(Readiness::WRITE, revents & libc::POLLOUT != 0);
+    ///     ready.set(Readiness::HANGUP, revents & gone != 0);
+    ///     ready
+    /// };
+    /// assert_eq!(readiness(libc::POLLIN | libc::POLLHUP), Readiness::READ | Readiness::HANGUP);
+    /// ```
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    pub(crate) struct Readiness: u8 {
+    pub struct Readiness: u8 {
+        /// There is something to read, or the end of file.
         const READ = 1 << 0;
+        /// There is room to write.
         const WRITE = 1 << 1;
         /// The other side is gone, or the fd is in error: a read or a write
         /// tells which.
@@ -79,11 +112,15 @@ impl core::fmt::Debug for PollFd {
 /// waits for ever. A part of a millisecond counts as a whole one, so that no
 /// wait ends before its time.
 pub(crate) fn poll(fds: &mut [PollFd], timeout: Option<Duration>) -> Result<usize, Errno> {
-    let millis = timeout.map_or(-1, |timeout| {
+    // SAFETY: `PollFd` is a `pollfd`, and the kernel writes their `revents`.
+    let ready = unsafe { libc::poll(fds.as_mut_ptr().cast(), fds.len() as _, millis(timeout)) };
+    check(ready).map(|ready| ready as usize)
+}
+
+/// A timeout as poll and epoll take it.
+pub(super) fn millis(timeout: Option<Duration>) -> i32 {
+    timeout.map_or(-1, |timeout| {
         let millis = timeout.as_nanos().div_ceil(1_000_000);
         i32::try_from(millis).unwrap_or(i32::MAX)
-    });
-    // SAFETY: `PollFd` is a `pollfd`, and the kernel writes their `revents`.
-    let ready = unsafe { libc::poll(fds.as_mut_ptr().cast(), fds.len() as _, millis) };
-    check(ready).map(|ready| ready as usize)
+    })
 }

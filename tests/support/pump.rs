@@ -10,7 +10,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use forkplan::{ChildKey, CloseReason, Command, Event, Exit, OnDrop, Pump};
+use forkplan::{ChildKey, CloseReason, Command, Event, Exit, OnDrop, Signal};
+
+#[path = "outer.rs"]
+mod outer;
+pub(crate) use outer::TestPump;
 
 /// How long a test may take before it is taken for hung. No test comes near it
 /// on a slow machine; none measures anything by it.
@@ -25,7 +29,7 @@ impl Watch {
     }
 
     /// One poll of the pump.
-    pub(crate) fn poll(&self, pump: &mut Pump) -> bool {
+    pub(crate) fn poll(&self, pump: &mut TestPump) -> bool {
         assert!(Instant::now() < self.0, "hung: {} children left", pump.len());
         pump.poll(Some(Duration::from_secs(1))).expect("poll")
     }
@@ -41,6 +45,9 @@ pub(crate) enum Seen {
     Drained(String),
     TeeFailed(String, i32),
     Closed(String, CloseReason, usize),
+    Idle(String),
+    TimedOut,
+    Signalled(Signal),
     Exited(Exit),
     Ended(Exit),
 }
@@ -61,6 +68,9 @@ pub(crate) fn owned(event: Event<'_>) -> (ChildKey, Seen) {
         Event::TeeFailed { child, channel, errno } => {
             (child, Seen::TeeFailed(channel.to_string(), errno))
         }
+        Event::Idle { child, channel } => (child, Seen::Idle(channel.to_string())),
+        Event::TimedOut { child } => (child, Seen::TimedOut),
+        Event::Signalled { child, signal } => (child, Seen::Signalled(signal)),
         Event::Exited { child, exit } => (child, Seen::Exited(exit)),
         Event::Ended { child, exit } => (child, Seen::Ended(exit)),
         other => panic!("an event that the tests do not know: {other:?}"),
@@ -69,14 +79,18 @@ pub(crate) fn owned(event: Event<'_>) -> (ChildKey, Seen) {
 
 /// A pump and all that it has told.
 pub(crate) struct Driver {
-    pub(crate) pump: Pump,
+    pub(crate) pump: TestPump,
     pub(crate) log: Vec<(ChildKey, Seen)>,
     watch: Watch,
 }
 
 impl Driver {
     pub(crate) fn new() -> Self {
-        Self { pump: Pump::new(), log: Vec::new(), watch: Watch::new() }
+        Self::with(TestPump::new())
+    }
+
+    pub(crate) fn with(pump: TestPump) -> Self {
+        Self { pump, log: Vec::new(), watch: Watch::new() }
     }
 
     /// Spawns and adds. Should the test fail, the child is killed.
@@ -105,6 +119,7 @@ impl Driver {
         while let Some(event) = self.pump.next_event() {
             self.log.push(owned(event));
         }
+        self.pump.follow();
     }
 
     /// One poll, and all that it found.
@@ -170,10 +185,14 @@ impl Driver {
     /// and again would return at once. Only for children that wait for us.
     pub(crate) fn assert_quiet(&mut self) {
         self.drain();
-        let before = self.log.len();
-        let found = self.pump.poll(Some(Duration::from_millis(50))).unwrap();
+        let (before, start) = (self.log.len(), Instant::now());
+        let timeout = Duration::from_millis(50);
+        let found = self.pump.poll(Some(timeout)).unwrap();
+        let waited = start.elapsed();
         self.drain();
         assert!(!found, "poll returned at once, for {:?}", &self.log[before..]);
+        // However slow the machine is, it does not wait for less than it was told.
+        assert!(waited >= timeout, "poll returned after {waited:?}, for nothing");
     }
 
     /// The promises of `Event`, for every child in the log that has ended.
