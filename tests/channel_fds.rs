@@ -13,7 +13,7 @@ use std::io::{Read, Seek, Write, read_to_string};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use forkplan::Channel::{self, DatagramPair, ReadPipe, SeqpacketPair, SocketPair, WritePipe};
-use forkplan::{ChannelError, ChildKey, CloseReason, Command, Signal};
+use forkplan::{ChannelError, ChildKey, CloseReason, Command, Event, Signal};
 use rustix::io::{FdFlags, IoSlice, IoSliceMut, fcntl_getfd};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -64,11 +64,10 @@ fn far_side() {
                 send(socket, format!("[{read} {} {text}]", fds.len()).as_bytes(), &[]);
             }
         }
-        // As many as a message takes, again and again until nobody wants them.
+        // More than may wait, and less than a user may have on their way.
         "floods" => {
             let null = File::open("/dev/null").unwrap();
-            let many = [null.as_fd(); 253];
-            while try_send(socket, b"f", &many).is_ok() {}
+            (0..6).for_each(|_| send(socket, b"f", &[null.as_fd(); 128]));
         }
         part => panic!("no such part: {part}"),
     }
@@ -160,6 +159,37 @@ fn fds_that_nobody_asked_for_are_refused_and_their_bytes_come() {
     });
 }
 
+#[test]
+fn a_pause_between_fds_and_their_data_holds_the_data_back() {
+    for pair in SOCKETS {
+        let mut driver = Driver::new();
+        let key = driver.add(&mut far("sends", pair));
+        driver.pump.receive_fds(key, 3, true).unwrap();
+        loop {
+            let fds_came = match driver.pump.next_event() {
+                Some(event) => matches!(event, Event::Fds { count: 1, .. }),
+                None => {
+                    driver.poll();
+                    continue;
+                }
+            };
+            if fds_came {
+                break;
+            }
+        }
+        driver.pump.pause(key, 3).unwrap();
+        driver.assert_quiet();
+        assert_eq!(driver.data(key, "3"), b"");
+        driver.pump.resume(key, 3).unwrap();
+        driver.until(|d| d.data(key, "3") == b"fdfdover");
+        assert_eq!(driver.pump.take_fds(key, 3).unwrap().len(), 2);
+        driver.pump.signal(key, Signal::KILL).unwrap();
+        while !driver.pump.is_empty() {
+            driver.step();
+        }
+    }
+}
+
 /// The control: a raw `recvmsg` on the same end does get them.
 #[test]
 fn control_a_raw_recvmsg_gets_fds_that_the_pump_refuses() {
@@ -196,14 +226,12 @@ fn a_child_that_floods_us_with_fds_fills_no_table() {
             let mut driver = Driver::new();
             let key = driver.add(&mut far("floods", pair));
             driver.pump.receive_fds(key, 3, true).unwrap();
-            driver.until(|d| d.of(key).any(|seen| matches!(seen, Seen::Fds(..))));
-            driver.assert_quiet();
-            // It waits until they are taken, and then goes on.
-            for _ in 0..3 {
-                assert_eq!(driver.pump.take_fds(key, 3).unwrap().len(), 253);
-                let before = driver.log.len();
-                driver.until(|d| d.log[before..].iter().any(|(_, s)| matches!(s, Seen::Fds(..))));
+            // Two messages are above the bound, and the others wait in the socket.
+            for round in 1..=3 {
+                driver.until(|d| d.data(key, "3").len() == 2 * round);
                 driver.assert_quiet();
+                assert_eq!(driver.data(key, "3").len(), 2 * round);
+                assert_eq!(driver.pump.take_fds(key, 3).unwrap().len(), 256);
             }
             driver.pump.signal(key, Signal::KILL).unwrap();
             driver.pump.abort(key, 3).unwrap();

@@ -270,7 +270,7 @@ impl Pump {
     }
 
     /// Goes on to the next thing that happened. What is read goes to `buffer`,
-    /// which may be lent on while the pump is used.
+    /// which may be lent on while the pump is used; it is as large as our own.
     fn turn(&mut self, buffer: &mut [u8]) -> Option<Told> {
         loop {
             if let Some(note) = self.notes.pop_front() {

@@ -122,9 +122,14 @@ impl Driver {
         self.pump.follow();
     }
 
+    /// One poll; what it found is not told yet.
+    pub(crate) fn poll(&mut self) {
+        self.watch.poll(&mut self.pump);
+    }
+
     /// One poll, and all that it found.
     pub(crate) fn step(&mut self) {
-        self.watch.poll(&mut self.pump);
+        self.poll();
         self.drain();
     }
 
