@@ -204,7 +204,7 @@ fn a_script_without_a_shebang_is_given_to_the_shell_if_that_is_asked_for() {
         // Control: without the word it is an error.
         let error = command.spawn().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOEXEC));
-        assert_eq!(error.subject(), Some(format!("execve {path:?}").as_str()));
+        assert_eq!(error.description(), Some(format!("execve {path:?}").as_str()));
 
         command.shell_fallback("/bin/sh");
         assert_eq!(output(&mut command), format!("{name}|first one||2\n"));
@@ -245,7 +245,7 @@ fn the_shell_is_tried_for_the_candidate_that_was_found() {
         command.env("PATH", &path).without(without).shell_fallback("/bin/sh");
         let error = command.spawn().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
-        assert_eq!(error.subject(), Some("execve \"neither\" in 4 directories of PATH"));
+        assert_eq!(error.description(), Some("execve \"neither\" in 4 directories of PATH"));
     }
     assert_eq!(
         Command::new("x")
@@ -268,7 +268,7 @@ fn a_shell_that_is_missing_is_the_error() {
         let error = command.spawn().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
         let subject = "execve \"/nowhere/sh\" if that is a script without #!";
-        assert_eq!(error.subject(), Some(subject));
+        assert_eq!(error.description(), Some(subject));
     }
 }
 

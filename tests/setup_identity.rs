@@ -285,7 +285,7 @@ fn ambient_capabilities_outlive_the_change_of_user() {
     // One that no kernel has is refused where it is set, by name.
     let unknown = Capabilities::from_bits_retain(1 << 63);
     let error = paused().ambient_capabilities(unknown).spawn().unwrap_err();
-    assert!(error.subject().unwrap().starts_with("prctl PR_CAP_AMBIENT_RAISE"), "{error}");
+    assert!(error.description().unwrap().starts_with("prctl PR_CAP_AMBIENT_RAISE"), "{error}");
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn securebits_and_no_new_privs_are_the_programs() {
     // SECBIT_NOROOT: root's exec gives nothing.
     look(paused().securebits(1), |child| assert_eq!(capabilities_of(child, "CapPrm"), 0));
     let error = paused().securebits(1 << 31).spawn().unwrap_err();
-    assert_eq!(error.subject(), Some("prctl PR_SET_SECUREBITS 0x80000000"));
+    assert_eq!(error.description(), Some("prctl PR_SET_SECUREBITS 0x80000000"));
     assert_eq!(error.raw_os_error(), Some(libc::EPERM));
 }
 

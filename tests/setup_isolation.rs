@@ -84,7 +84,7 @@ fn a_map_that_cannot_be_written_is_named_and_nothing_is_left() {
         let mut command = Command::new("true");
         command.unshare(Namespaces::USER).uid_map([IdRange { inside: 0, outside: 0, count: 0 }]);
         let error = command.spawn().unwrap_err();
-        let subject = error.subject().unwrap();
+        let subject = error.description().unwrap();
         assert!(
             subject.starts_with("write \"/proc/") && subject.ends_with("/uid_map\""),
             "{error}"

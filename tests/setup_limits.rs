@@ -276,7 +276,7 @@ fn what_the_kernel_refuses_is_named_and_leaves_nothing() {
         assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) }, 0);
         let says = |command: &Command<'_>, words: &str, errno: i32| {
             let error = refused(command);
-            assert_eq!(error.subject(), Some(words));
+            assert_eq!(error.description(), Some(words));
             assert_eq!(error.raw_os_error(), Some(errno), "{error}");
         };
         says(paused().rlimit(Resource::CORE, 0, 5), "prlimit 4 [0, 5]", libc::EPERM);

@@ -202,6 +202,17 @@ impl Scheduler {
             Self::Idle => (5, 0),
         }
     }
+
+    /// Of [`numbers`](Self::numbers).
+    pub(crate) fn from_numbers(policy: i32, priority: i32) -> Self {
+        match policy {
+            1 => Self::Fifo(priority),
+            2 => Self::RoundRobin(priority),
+            3 => Self::Batch,
+            5 => Self::Idle,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// How a process shares disks: `ioprio_set(2)`. Linux.
@@ -231,6 +242,16 @@ impl IoPriority {
             Self::RealTime(level) => 1 << 13 | i32::from(level),
             Self::BestEffort(level) => 2 << 13 | i32::from(level),
             Self::Idle => 3 << 13,
+        }
+    }
+
+    /// Of [`number`](Self::number).
+    pub(crate) fn from_number(number: i32) -> Self {
+        let level = (number & 7) as u8;
+        match number >> 13 {
+            1 => Self::RealTime(level),
+            2 => Self::BestEffort(level),
+            _ => Self::Idle,
         }
     }
 }

@@ -32,9 +32,11 @@ mod open;
 mod prepare;
 mod setup;
 mod strings;
+mod subject;
 
 pub use self::error::SpawnError;
 pub use self::open::Opened;
+pub use self::subject::Subject;
 
 /// A command with everything worked out: spawns again and again, without
 /// allocation in parent or child.

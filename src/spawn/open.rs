@@ -2,13 +2,17 @@
 
 extern crate std;
 
+use core::ffi::CStr;
+use core::slice;
+use std::ffi::OsStr;
 use std::format;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::string::ToString;
 use std::thread;
 
-use super::{Opener, Prepared, Scratch, SpawnError};
-use crate::channel::{Open, PassedFd};
+use super::{Opener, Prepared, Scratch, SpawnError, Subject};
+use crate::channel::{ChannelInfo, Name, Open, PassedFd};
 use crate::child::{Child, Ends};
 use crate::limits::{BUSY_SLEEP_MAX, BUSY_SLEEP_MIN, SHARED_FD_MAX};
 use crate::plan::{Closing, Mapping, Parts, Plan, Problem, Step, Strings, Unsolvable, lay_out};
@@ -133,47 +137,51 @@ impl Opened<'_, '_> {
                     from if from == entry.fd => Step::ClearCloexec { fd: from },
                     from => Step::Dup2 { from, to: entry.fd },
                 };
-                SpawnError::in_parent(step.to_string(), errno.raw_os_error())
+                let subject = match step {
+                    Step::Dup2 { from, to } => Subject::Move { from, to },
+                    _ => Subject::Fd(source.number()),
+                };
+                SpawnError::in_parent(step.to_string(), subject, errno)
             })?;
         }
         let Prepared { setup, clone, .. } = &*self.prepared;
         let others = setup.early.iter().chain(&setup.landlock).chain(&clone.program);
         for other in others.chain(&clone.cgroup) {
             fd::check_open(other.as_fd()).map_err(|errno| {
-                SpawnError::in_parent(format!("fd {}", other.number()), errno.raw_os_error())
+                let fd = other.number();
+                SpawnError::in_parent(format!("fd {fd}"), Subject::Fd(fd), errno)
             })?;
         }
         Ok(())
     }
 
     fn open_channels(&mut self) -> Result<(), SpawnError> {
-        let Prepared { openers, scratch, .. } = &mut *self.prepared;
+        let Prepared { openers, infos, scratch, .. } = &mut *self.prepared;
+        let mut infos = infos.iter();
         scratch.theirs.clear();
         for opener in openers.iter() {
             let (ours, their) = match opener {
                 Opener::ReadPipe => {
-                    let (reader, writer) = fd::pipe().map_err(failed("pipe2"))?;
+                    let (reader, writer) = fd::pipe().map_err(failed_for("pipe2", &infos))?;
                     (Some(reader), Some(writer))
                 }
                 Opener::WritePipe => {
-                    let (reader, writer) = fd::pipe().map_err(failed("pipe2"))?;
+                    let (reader, writer) = fd::pipe().map_err(failed_for("pipe2", &infos))?;
                     (Some(writer), Some(reader))
                 }
                 Opener::SocketPair => {
-                    let (ours, their) = fd::socket_pair().map_err(failed("socketpair"))?;
-                    (Some(ours), Some(their))
+                    let pair = fd::socket_pair().map_err(failed_for("socketpair", &infos))?;
+                    (Some(pair.0), Some(pair.1))
                 }
                 Opener::File { path, flags } => {
                     let opened = fd::open(path, *flags, Open::MODE);
-                    let subject = |e: Errno| {
-                        SpawnError::in_parent(format!("open {path:?}"), e.raw_os_error())
-                    };
-                    (None, Some(opened.map_err(subject)?))
+                    (None, Some(opened.map_err(not_opened(path))?))
                 }
                 Opener::Shared(_) | Opener::Passthrough(_) => (None, None),
             };
             if let Some(end) = ours {
                 self.ends.push(end);
+                infos.next();
             }
             scratch.theirs.push(their);
         }
@@ -282,5 +290,29 @@ impl Drop for Opened<'_, '_> {
 }
 
 fn failed(call: &'static str) -> impl Fn(Errno) -> SpawnError {
-    move |errno| SpawnError::in_parent(call, errno.raw_os_error())
+    move |errno| SpawnError::in_parent(call, Subject::Nothing, errno)
+}
+
+/// A call that makes the ends of the next of these channels.
+fn failed_for(
+    call: &'static str,
+    channels: &slice::Iter<'_, ChannelInfo>,
+) -> impl Fn(Errno) -> SpawnError {
+    move |errno| match channels.as_slice().first() {
+        Some(channel) => {
+            let words = match channel.name() {
+                Name::Fd(fd) => format!("{call} for child fd {fd}"),
+                Name::Text(name) => format!("{call} for channel {name:?}"),
+            };
+            SpawnError::in_parent(words, Subject::of_channel(channel), errno)
+        }
+        None => failed(call)(errno),
+    }
+}
+
+fn not_opened(path: &CStr) -> impl Fn(Errno) -> SpawnError {
+    move |errno| {
+        let subject = Subject::Path(OsStr::from_bytes(path.to_bytes()).into());
+        SpawnError::in_parent(format!("open {path:?}"), subject, errno)
+    }
 }
