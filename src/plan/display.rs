@@ -76,7 +76,6 @@ impl StepDisplay<'_> {
                 let bytes = self.strings.map_or(&[][..], |strings| strings.bytes(contents));
                 write!(f, " {}", Quoted(bytes))
             }
-            Step::UnshareNamespaces { flags } => write!(f, "unshare {flags:#x}"),
             Step::SetNs { fd, kind } => write!(f, "setns {fd} {kind:#x}"),
             Step::PrivateMounts => f.write_str("mount \"/\" MS_REC|MS_PRIVATE"),
             Step::Landlock { fd } => write!(f, "landlock_restrict_self {fd}"),

@@ -224,11 +224,6 @@ pub enum Step {
         /// The number, in digits.
         contents: Bytes,
     },
-    /// `unshare(flags)`.
-    UnshareNamespaces {
-        /// `CLONE_NEW*`.
-        flags: u32,
-    },
     /// `setns(fd, kind)`.
     SetNs {
         /// The namespace, under the parent's number.

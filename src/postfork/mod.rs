@@ -199,7 +199,6 @@ unsafe fn take_privilege(job: &Job<'_>, step: Step) -> Result<(), Errno> {
         Step::WriteFile { path, contents } => unsafe {
             child::write_file(string(job, path), bytes(job, contents), contents.len as usize)
         },
-        Step::UnshareNamespaces { flags } => child::unshare(flags),
         Step::SetNs { fd, kind } => child::setns(fd, kind),
         Step::PrivateMounts => child::private_mounts(),
         // SAFETY: the contract of `enter`.

@@ -137,8 +137,6 @@ pub enum Subject {
     Signals(Vec<Signal>),
     /// Capabilities: to be had, or the only ones to stay.
     Capabilities(Capabilities),
-    /// Namespaces to be left.
-    Namespaces(Namespaces),
     /// A namespace to be joined.
     Namespace {
         /// Its fd, or a pidfd.
@@ -217,9 +215,6 @@ impl Subject {
             Step::SignalMask { mask } => {
                 let signals = (1..=64).filter(|signal| mask >> (signal - 1) & 1 == 1);
                 Self::Signals(signals.map(Signal::from).collect())
-            }
-            Step::UnshareNamespaces { flags } => {
-                Self::Namespaces(Namespaces::from_bits_retain(flags))
             }
             Step::SetNs { fd, kind } => {
                 Self::Namespace { fd, kind: Namespaces::from_bits_retain(kind) }

@@ -81,12 +81,6 @@ pub(crate) fn raise_ambient(capabilities: u64) -> Result<(), Errno> {
     Ok(())
 }
 
-/// `unshare(flags)`.
-pub(crate) fn unshare(flags: u32) -> Result<(), Errno> {
-    // SAFETY: no pointers. CLONE_FILES and CLONE_VM are not among the flags.
-    unsafe { call(libc::SYS_unshare, [flags as usize, 0, 0, 0, 0]) }
-}
-
 /// `setns(fd, kind)`.
 pub(crate) fn setns(namespace: c_int, kind: u32) -> Result<(), Errno> {
     // SAFETY: no pointers.
