@@ -109,11 +109,20 @@ pub(crate) struct Mapped<'fd> {
     pub(crate) fds: Vec<i32>,
 }
 
-/// Changes to the parent's environment. `None` removes.
+/// Changes to the parent's environment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Environment {
     pub(crate) clear: bool,
-    pub(crate) changes: BTreeMap<OsString, Option<OsString>>,
+    pub(crate) changes: BTreeMap<OsString, Value>,
+}
+
+/// What becomes of an environment variable.
+#[derive(Clone, Debug)]
+pub(crate) enum Value {
+    Text(OsString),
+    /// The child's pid.
+    Pid,
+    Removed,
 }
 
 impl<'fd> Command<'fd> {
@@ -157,7 +166,7 @@ impl<'fd> Command<'fd> {
 
     /// Sets an environment variable.
     pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
-        self.env.changes.insert(key.as_ref().into(), Some(value.as_ref().into()));
+        self.env.changes.insert(key.as_ref().into(), Value::Text(value.as_ref().into()));
         self
     }
 
@@ -174,7 +183,7 @@ impl<'fd> Command<'fd> {
 
     /// Removes an environment variable.
     pub fn env_remove(&mut self, key: impl AsRef<OsStr>) -> &mut Self {
-        self.env.changes.insert(key.as_ref().into(), None);
+        self.env.changes.insert(key.as_ref().into(), Value::Removed);
         self
     }
 

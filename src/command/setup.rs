@@ -7,10 +7,10 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::vec::Vec;
 
-use super::Command;
 use super::kinds::{
     Capabilities, FilterInstruction, IdRange, IoPriority, Namespaces, Resource, Scheduler,
 };
+use super::{Command, Value};
 use crate::channel::{Channel, PassedFd};
 use crate::signal::Signal;
 use crate::sys::HookFunction;
@@ -55,7 +55,6 @@ pub(crate) struct Setup<'fd> {
     pub(crate) seccomp: Option<Vec<FilterInstruction>>,
     pub(crate) program_fd: Option<PassedFd<'fd>>,
     pub(crate) shell: Option<PathBuf>,
-    pub(crate) pid_keys: Vec<OsString>,
     pub(crate) hook: Option<Hook>,
 }
 
@@ -372,14 +371,16 @@ impl<'fd> Command<'fd> {
     }
 
     /// An environment variable whose value is the child's pid, which the child
-    /// fills in after the fork.
+    /// fills in after the fork. Of this, [`env`](Self::env) and
+    /// [`env_remove`](Self::env_remove) of one key the last call counts.
     pub fn env_pid(&mut self, key: impl AsRef<OsStr>) -> &mut Self {
-        self.setup.pid_keys.push(key.as_ref().into());
+        self.env.changes.insert(key.as_ref().into(), Value::Pid);
         self
     }
 
     /// Hands on sockets as systemd does: fds from 3 on, with `LISTEN_FDS`,
-    /// `LISTEN_FDNAMES` and `LISTEN_PID`. `sd_listen_fds(3)`. Called once.
+    /// `LISTEN_FDNAMES` and `LISTEN_PID`. `sd_listen_fds(3)`. Called once, after
+    /// [`env_clear`](Self::env_clear) if that is called.
     pub fn listen_fds<'n, C: Into<Channel<'fd>>>(
         &mut self,
         sockets: impl IntoIterator<Item = (&'n str, C)>,

@@ -8,7 +8,7 @@ use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
 
-use super::prepare::checked;
+use super::environment::checked;
 use super::strings::Strings;
 use crate::channel::PassedFd;
 use crate::command::{
