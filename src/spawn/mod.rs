@@ -25,6 +25,7 @@ use crate::sys::hook::Hook;
 use crate::sys::memory::Region;
 use crate::sys::{Errno, Features};
 
+mod check;
 mod environment;
 mod error;
 mod id_maps;

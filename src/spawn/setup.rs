@@ -8,15 +8,13 @@ use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
 
+use super::check::in_range;
 use super::environment::checked;
 use super::strings::Strings;
 use crate::channel::PassedFd;
-use crate::command::{
-    Command, Directory, Groups, IdRange, Namespaces, PlanError, Scheduler, Setup,
-};
+use crate::command::{Command, Directory, Groups, IdRange, Namespaces, PlanError, Scheduler};
 use crate::plan::Step;
-use crate::sys::numbers::LINUX_STEPS;
-use crate::sys::{Errno, Features, users};
+use crate::sys::{Errno, users};
 
 /// Linux's `SECCOMP` limit, `BPF_MAXINSNS`.
 const FILTER_MAX: usize = 4096;
@@ -61,41 +59,6 @@ impl<'fd> Command<'fd> {
             || s.pivot_root.is_some()
             || s.coredump_filter.is_some()
             || s.hook.is_some()
-    }
-
-    /// Checks that nothing asked for contradicts something else, or is not had
-    /// here.
-    pub(super) fn check_setup(&self, features: Features) -> Result<(), PlanError> {
-        let s = &self.setup;
-        let contradicts = |first, second| Err(PlanError::Contradiction { first, second });
-        if s.setsid && s.process_group.is_some() {
-            return contradicts("setsid", "process_group");
-        }
-        let namespaces = s.namespaces.unwrap_or(Namespaces::empty());
-        let maps = !s.uid_map.is_empty() || !s.gid_map.is_empty();
-        if maps && !namespaces.contains(Namespaces::USER) {
-            return contradicts("uid_map or gid_map", "no new user namespace");
-        }
-        if (s.private_mounts || s.pivot_root.is_some()) && !namespaces.contains(Namespaces::MOUNT) {
-            return contradicts("private_mounts or pivot_root", "no new mount namespace");
-        }
-        if let (Some(bounding), Some(ambient)) = (s.bounding, s.ambient) {
-            if !bounding.contains(ambient) {
-                return contradicts("ambient_capabilities", "a bounding_set without them");
-            }
-        }
-        if s.shell.is_some() && s.program_fd.is_some() {
-            return contradicts("shell_fallback", "program_fd");
-        }
-        if s.cgroup.is_some() && !features.contains(Features::CLONE3) {
-            return Err(PlanError::MissingFeature { features: Features::CLONE3 });
-        }
-        if !LINUX_STEPS {
-            if let Some(what) = linux_only(s) {
-                return Err(PlanError::Unsupported { what });
-            }
-        }
-        Ok(())
     }
 
     /// The steps. Reasons for the order, where it is ours:
@@ -323,42 +286,6 @@ impl<'fd> Command<'fd> {
         let Some(filter) = &self.setup.seccomp else { return Ok(None) };
         in_range("the filter's length", filter.len() as i64, 1..=FILTER_MAX as i64)?;
         Ok(Some(filter.iter().flat_map(|instruction| instruction.bytes()).collect()))
-    }
-}
-
-/// What is asked for that only Linux has.
-fn linux_only(s: &Setup<'_>) -> Option<&'static str> {
-    let asked = [
-        (s.scheduler.is_some(), "scheduler"),
-        (s.affinity.is_some(), "cpu_affinity"),
-        (s.io_priority.is_some(), "io_priority"),
-        (s.oom_score_adj.is_some(), "oom_score_adj"),
-        (s.coredump_filter.is_some(), "coredump_filter"),
-        (s.parent_death.is_some(), "parent_death_signal"),
-        (s.no_new_privs, "no_new_privs"),
-        (s.secure_bits.is_some(), "securebits"),
-        (s.bounding.is_some(), "bounding_set"),
-        (s.ambient.is_some(), "ambient_capabilities"),
-        (s.namespaces.is_some(), "unshare"),
-        (!s.joined.is_empty(), "join_namespace"),
-        (s.cgroup.is_some(), "cgroup"),
-        (s.private_mounts, "private_mounts"),
-        (s.pivot_root.is_some(), "pivot_root"),
-        (s.landlock.is_some(), "landlock"),
-        (s.seccomp.is_some(), "seccomp"),
-        (s.program_fd.is_some(), "program_fd"),
-    ];
-    asked.into_iter().find_map(|(asked, what)| asked.then_some(what))
-}
-
-fn in_range(
-    what: &'static str,
-    value: i64,
-    range: core::ops::RangeInclusive<i64>,
-) -> Result<(), PlanError> {
-    match range.contains(&value) {
-        true => Ok(()),
-        false => Err(PlanError::OutOfRange { what, value }),
     }
 }
 
