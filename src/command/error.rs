@@ -113,6 +113,12 @@ pub enum PlanError {
         /// The number.
         value: i64,
     },
+    /// A PID namespace is to be joined. That would move the program's children and
+    /// not the program: `setns(2)`.
+    JoinedPidNamespace {
+        /// The namespace's fd, or the pidfd.
+        fd: i32,
+    },
     /// The fd of the program is open on a script, whose interpreter could not
     /// open it.
     ScriptByFd,
@@ -175,6 +181,9 @@ impl fmt::Display for PlanError {
             ),
             Self::UnknownUser { name } => write!(f, "there is no user {name:?}"),
             Self::OutOfRange { what, value } => write!(f, "{what} can't be {value}"),
+            Self::JoinedPidNamespace { fd } => {
+                write!(f, "joining a PID namespace (fd {fd}) moves the program's children only")
+            }
             Self::ScriptByFd => f.write_str(
                 "the program's fd is open on a script, whose interpreter could not open it",
             ),

@@ -289,6 +289,10 @@ impl<'fd> Command<'fd> {
     /// Moves the child into a namespace: an fd of `/proc/PID/ns/*`, or a pidfd
     /// with the kinds wanted. `kind` empty: whichever the fd is. In the order of
     /// the calls. Linux.
+    ///
+    /// Not a PID namespace: `setns(2)` moves the children of who joins it, and the
+    /// program would be outside. That is an error when the command is prepared. A
+    /// program inside is to be had with [`unshare`](Self::unshare).
     pub fn join_namespace(
         &mut self,
         namespace: impl Into<PassedFd<'fd>>,

@@ -1,10 +1,13 @@
 //! What can't be set up, found before anything has happened.
 
+extern crate std;
+
 use core::ops::RangeInclusive;
+use std::os::fd::AsFd;
 
 use crate::command::{Command, Namespaces, PlanError, Setup};
-use crate::sys::Features;
 use crate::sys::numbers::LINUX_STEPS;
+use crate::sys::{Features, fd};
 
 impl Command<'_> {
     /// Checks that nothing asked for contradicts something else, or is not had
@@ -26,6 +29,13 @@ impl Command<'_> {
         if let (Some(bounding), Some(ambient)) = (s.bounding, s.ambient) {
             if !bounding.contains(ambient) {
                 return contradicts("ambient_capabilities", "a bounding_set without them");
+            }
+        }
+        for (namespace, kind) in &s.joined {
+            let found = fd::namespace_kind(namespace.as_fd());
+            let found = found.map_or(Namespaces::empty(), Namespaces::from_bits_retain);
+            if (*kind | found).contains(Namespaces::PID) {
+                return Err(PlanError::JoinedPidNamespace { fd: namespace.number() });
             }
         }
         if s.shell.is_some() && s.program_fd.is_some() {

@@ -1,0 +1,94 @@
+//! What would be of no use, or would fail where nobody sees why, is refused when the
+//! command is prepared.
+
+#![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+
+mod support;
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use forkplan::{Command, Namespaces, PassedFd, PlanError};
+use support::{PATHS, pause};
+
+fn is_root(test: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        let _ = writeln!(io::stderr(), "SKIPPED: {test}: not root");
+    }
+    root
+}
+
+/// Preparing a command fails with this.
+#[track_caller]
+fn refused(command: &Command<'_>, expected: &PlanError, words: &str) {
+    let error = command.prepare().unwrap_err();
+    assert_eq!((&error, &*error.to_string()), (expected, words));
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}
+
+fn pidfd_of(pid: u32) -> OwnedFd {
+    // SAFETY: no pointers; the result is an fd of ours.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        assert!(fd >= 0);
+        OwnedFd::from_raw_fd(fd as i32)
+    }
+}
+
+#[test]
+fn a_pid_namespace_is_not_joined_in_vain() {
+    let own = File::open("/proc/self/ns/pid").unwrap();
+    let pidfd = pidfd_of(std::process::id());
+    let (pid, uts) = (Namespaces::PID, Namespaces::UTS);
+    for (fd, kind) in [
+        (own.as_fd(), pid),
+        // Whichever it is.
+        (own.as_fd(), Namespaces::empty()),
+        (pidfd.as_fd(), pid),
+        (pidfd.as_fd(), pid | uts),
+    ] {
+        let number = fd.as_raw_fd();
+        let mut command = Command::new("/bin/true");
+        command.join_namespace(PassedFd::from(fd), kind);
+        let words =
+            format!("joining a PID namespace (fd {number}) moves the program's children only");
+        refused(&command, &PlanError::JoinedPidNamespace { fd: number }, &words);
+    }
+    if !is_root("a_pid_namespace_is_not_joined_in_vain") {
+        return;
+    }
+    // The control: others are joined, whether their kind is said or not.
+    for without in PATHS {
+        for kind in [uts, Namespaces::empty()] {
+            let own = File::open("/proc/self/ns/uts").unwrap();
+            let mut command = Command::new("/bin/true");
+            command.join_namespace(own, kind).without(without);
+            assert!(command.spawn().unwrap().wait().unwrap().success());
+        }
+    }
+}
+
+/// What the refusal is for: the kernel takes such a step and the program stays where
+/// it was.
+#[test]
+fn control_who_joins_a_pid_namespace_stays_outside() {
+    if !is_root("control_who_joins_a_pid_namespace_stays_outside") {
+        return;
+    }
+    support::in_subprocess("control_who_joins_a_pid_namespace_stays_outside", || {
+        let mut first = Command::new(pause()).unshare(Namespaces::PID).spawn().unwrap();
+        let link = |name: &str| std::fs::read_link(format!("/proc/{name}")).unwrap();
+        let theirs = link(&format!("{}/ns/pid", first.id().unwrap()));
+        let own = link("thread-self/ns/pid");
+        let fd = File::open(format!("/proc/{}/ns/pid", first.id().unwrap())).unwrap();
+        // SAFETY: no pointers; the process is the test's own.
+        assert_eq!(unsafe { libc::setns(fd.as_raw_fd(), 0) }, 0);
+        assert_ne!(theirs, own);
+        assert_eq!(link("thread-self/ns/pid"), own);
+        assert_eq!(link("thread-self/ns/pid_for_children"), theirs);
+        first.kill().unwrap();
+        first.wait().unwrap();
+    });
+}
