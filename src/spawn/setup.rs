@@ -172,7 +172,9 @@ impl<'fd> Command<'fd> {
             }
             let limits = [soft.to_ne_bytes(), hard.to_ne_bytes()].concat();
             let limits = strings.push_bytes(&limits)?;
-            steps.after.push(Step::SetLimit { resource: resource.0, limits });
+            let unknown = PlanError::Unsupported { what: resource.name() };
+            let resource = resource.number().ok_or(unknown)?;
+            steps.after.push(Step::SetLimit { resource, limits });
         }
         if let Some(scheduler) = s.scheduler {
             let (policy, priority) = scheduler.numbers();
@@ -358,3 +360,17 @@ pub(super) fn map_lines(ranges: &[IdRange]) -> std::string::String {
 
 // Everything that a prepared command keeps of this may go to another thread.
 static_assertions::assert_impl_all!(Steps<'static>: Send, Sync);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Resource;
+
+    #[test]
+    fn a_limit_that_the_platform_has_not_is_refused_by_name() {
+        let error = Command::new("true").rlimit(Resource::UNHEARD_OF, 0, 0).prepare().unwrap_err();
+        assert_eq!(error, PlanError::Unsupported { what: "RLIMIT_UNHEARD_OF" });
+        assert_eq!(error.to_string(), "RLIMIT_UNHEARD_OF: not on this platform");
+        assert_eq!(Resource::from_number(Resource::CORE.number().unwrap()), Resource::CORE);
+    }
+}

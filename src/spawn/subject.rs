@@ -202,7 +202,7 @@ impl Subject {
             Step::SetLimit { resource, limits } => {
                 let limits = words(strings, limits, u64::from_ne_bytes);
                 let [soft, hard] = limits.try_into().unwrap_or_default();
-                Self::Limit { resource: Resource(resource), soft, hard }
+                Self::Limit { resource: Resource::from_number(resource), soft, hard }
             }
             Step::SetScheduler { policy, priority } => {
                 Self::Scheduler(Scheduler::from_numbers(policy, priority))
