@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
-use forkplan::{Command, Namespaces, PassedFd, PlanError};
+use forkplan::{Command, Namespaces, PassedFd, PlanError, Signal};
 use support::{PATHS, pause};
 
 fn is_root(test: &str) -> bool {
@@ -91,4 +91,20 @@ fn control_who_joins_a_pid_namespace_stays_outside() {
         first.kill().unwrap();
         first.wait().unwrap();
     });
+}
+
+#[test]
+fn a_parents_death_is_told_by_a_signal() {
+    for signal in [0, -1, 65, 1 << 16] {
+        let error = PlanError::BadSignal { signal };
+        let words = format!("{signal} is no signal");
+        refused(Command::new("/bin/true").parent_death_signal(signal), &error, &words);
+    }
+    for signal in [Signal::KILL, 64.into()] {
+        for without in PATHS {
+            let mut command = Command::new("/bin/true");
+            command.parent_death_signal(signal).without(without);
+            assert!(command.spawn().unwrap().wait().unwrap().success());
+        }
+    }
 }

@@ -41,7 +41,7 @@ pub enum PlanError {
         /// The name.
         key: OsString,
     },
-    /// A signal to be blocked is none.
+    /// A number that is no signal's.
     BadSignal {
         /// Its number.
         signal: i32,
@@ -157,7 +157,7 @@ impl fmt::Display for PlanError {
             Self::BadEnvKey { key } => {
                 write!(f, "{key:?} can't name an environment variable: it is empty or has a '='")
             }
-            Self::BadSignal { signal } => write!(f, "{signal} is no signal that can be blocked"),
+            Self::BadSignal { signal } => write!(f, "{signal} is no signal"),
             Self::NoFd { channel } => write!(f, "{channel} is mapped on no child fd"),
             Self::NegativeFd { fd, channel } => {
                 write!(f, "child fd {fd} is negative: {channel}")

@@ -237,7 +237,7 @@ impl<'fd> Command<'fd> {
 }
 
 /// A bit for each signal.
-fn signal_set(signals: &[Signal]) -> Result<u64, PlanError> {
+pub(super) fn signal_set(signals: &[Signal]) -> Result<u64, PlanError> {
     signals.iter().try_fold(0, |set, signal| match signal.number() {
         number @ 1..=signals::SIGNAL_MAX => Ok(set | bit(number)),
         number => Err(PlanError::BadSignal { signal: number }),

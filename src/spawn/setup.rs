@@ -10,6 +10,7 @@ use std::vec::Vec;
 
 use super::check::in_range;
 use super::environment::checked;
+use super::prepare::signal_set;
 use super::strings::Strings;
 use crate::channel::PassedFd;
 use crate::command::{Command, Directory, Groups, IdRange, Namespaces, PlanError, Scheduler};
@@ -78,7 +79,7 @@ impl<'fd> Command<'fd> {
         self.directory_steps(&mut steps, strings)?;
         self.limit_steps(&mut steps, strings)?;
         self.identity_steps(&mut steps, strings)?;
-        self.restriction_steps(&mut steps);
+        self.restriction_steps(&mut steps)?;
         Ok(steps)
     }
 
@@ -264,9 +265,10 @@ impl<'fd> Command<'fd> {
         }
     }
 
-    fn restriction_steps(&self, steps: &mut Steps<'fd>) {
+    fn restriction_steps(&self, steps: &mut Steps<'fd>) -> Result<(), PlanError> {
         let s = &self.setup;
         if let Some(signal) = s.parent_death {
+            signal_set(&[signal])?;
             steps.after.push(Step::ParentDeathSignal { signal: signal.number() });
             // In a namespace of its own the child does not see its parent.
             if !s.namespaces.is_some_and(|kinds| kinds.contains(Namespaces::PID)) {
@@ -281,6 +283,7 @@ impl<'fd> Command<'fd> {
             steps.after.push(Step::Landlock { fd: ruleset.number() });
             steps.landlock = Some(ruleset.clone());
         }
+        Ok(())
     }
 
     /// The filter's bytes, checked.
