@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
-use forkplan::{Command, Namespaces, PassedFd, PlanError, Signal};
+use forkplan::{Channel, Command, Namespaces, PassedFd, PlanError, Signal};
 use support::{PATHS, pause};
 
 fn is_root(test: &str) -> bool {
@@ -107,4 +107,21 @@ fn a_parents_death_is_told_by_a_signal() {
             assert!(command.spawn().unwrap().wait().unwrap().success());
         }
     }
+}
+
+#[test]
+fn a_sockets_name_is_what_systemd_lets_it_be() {
+    let long = "n".repeat(256);
+    for bad in ["a:b", ":", "a\nb", "\0", "\x7f", "\x1f", "n\u{e4}me", &long] {
+        let error = PlanError::BadSocketName { name: bad.into() };
+        let words =
+            format!("{bad:?} can't name a socket: up to 255 printable characters of ASCII, no ':'");
+        let mut command = Command::new("/bin/true");
+        command.listen_fds([("fine", Channel::Null), (bad, Channel::Null)]);
+        refused(&command, &error, &words);
+    }
+    // The control.
+    let mut command = Command::new("/bin/true");
+    command.listen_fds(["", " ", "a~b", &long[1..]].map(|name| (name, Channel::Null)));
+    assert!(command.spawn().unwrap().wait().unwrap().success());
 }

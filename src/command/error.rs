@@ -81,6 +81,11 @@ pub enum PlanError {
         /// The name.
         name: String,
     },
+    /// A socket's name can't stand in `LISTEN_FDNAMES`.
+    BadSocketName {
+        /// The name.
+        name: String,
+    },
     /// What was [required](crate::Command::require) is not there.
     MissingFeature {
         /// The features that the kernel lacks, or that were excluded.
@@ -169,6 +174,10 @@ impl fmt::Display for PlanError {
                 write!(f, "child fd {fd} is mapped twice: {first} and {second}")
             }
             Self::DuplicateName { name } => write!(f, "two channels have the name {name:?}"),
+            Self::BadSocketName { name } => write!(
+                f,
+                "{name:?} can't name a socket: up to 255 printable characters of ASCII, no ':'"
+            ),
             Self::MissingFeature { features } => {
                 write!(f, "required and not there: ")?;
                 bitflags::parser::to_writer(features, f)

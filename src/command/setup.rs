@@ -5,6 +5,7 @@ extern crate std;
 use core::ffi::c_void;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::string::String;
 use std::vec::Vec;
 
 use super::kinds::{
@@ -55,6 +56,7 @@ pub(crate) struct Setup<'fd> {
     pub(crate) seccomp: Option<Vec<FilterInstruction>>,
     pub(crate) program_fd: Option<PassedFd<'fd>>,
     pub(crate) shell: Option<PathBuf>,
+    pub(crate) socket_names: Vec<String>,
     pub(crate) hook: Option<Hook>,
 }
 
@@ -385,6 +387,9 @@ impl<'fd> Command<'fd> {
     /// Hands on sockets as systemd does: fds from 3 on, with `LISTEN_FDS`,
     /// `LISTEN_FDNAMES` and `LISTEN_PID`. `sd_listen_fds(3)`. Called once, after
     /// [`env_clear`](Self::env_clear) if that is called.
+    ///
+    /// A name is as systemd has it: up to 255 printable characters of ASCII, but no
+    /// `:`, which stands between them. It may be empty.
     pub fn listen_fds<'n, C: Into<Channel<'fd>>>(
         &mut self,
         sockets: impl IntoIterator<Item = (&'n str, C)>,
@@ -396,6 +401,7 @@ impl<'fd> Command<'fd> {
         }
         self.env("LISTEN_FDS", std::format!("{}", names.len()));
         self.env("LISTEN_FDNAMES", names.join(":"));
+        self.setup.socket_names = names.into_iter().map(String::from).collect();
         self.env_pid("LISTEN_PID")
     }
 

@@ -38,6 +38,9 @@ impl Command<'_> {
                 return Err(PlanError::JoinedPidNamespace { fd: namespace.number() });
             }
         }
+        if let Some(name) = s.socket_names.iter().find(|name| !names_a_socket(name)) {
+            return Err(PlanError::BadSocketName { name: name.clone() });
+        }
         if s.shell.is_some() && s.program_fd.is_some() {
             return contradicts("shell_fallback", "program_fd");
         }
@@ -51,6 +54,12 @@ impl Command<'_> {
         }
         Ok(())
     }
+}
+
+/// systemd's rule.
+fn names_a_socket(name: &str) -> bool {
+    const LEN_MAX: usize = 255;
+    name.len() <= LEN_MAX && name.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b':')
 }
 
 /// What is asked for that only Linux has.
