@@ -5,12 +5,14 @@
 
 mod support;
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use forkplan::{Channel, Command, Namespaces, PassedFd, PlanError, Signal};
-use support::{PATHS, pause};
+use support::{PATHS, in_subprocess, pause, write_program};
 
 fn is_root(test: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
@@ -77,7 +79,7 @@ fn control_who_joins_a_pid_namespace_stays_outside() {
     if !is_root("control_who_joins_a_pid_namespace_stays_outside") {
         return;
     }
-    support::in_subprocess("control_who_joins_a_pid_namespace_stays_outside", || {
+    in_subprocess("control_who_joins_a_pid_namespace_stays_outside", || {
         let mut first = Command::new(pause()).unshare(Namespaces::PID).spawn().unwrap();
         let link = |name: &str| std::fs::read_link(format!("/proc/{name}")).unwrap();
         let theirs = link(&format!("{}/ns/pid", first.id().unwrap()));
@@ -124,4 +126,51 @@ fn a_sockets_name_is_what_systemd_lets_it_be() {
     let mut command = Command::new("/bin/true");
     command.listen_fds(["", " ", "a~b", &long[1..]].map(|name| (name, Channel::Null)));
     assert!(command.spawn().unwrap().wait().unwrap().success());
+}
+
+/// An fd that stands for a file and can't read it.
+fn o_path(path: &Path) -> File {
+    OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).unwrap()
+}
+
+#[test]
+fn a_script_by_an_fd_that_reads_nothing_is_found_out_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("script");
+    write_program(&path, "#!/bin/sh\nexit 0\n", 0o755);
+    let words = "the program's fd is open on a script, whose interpreter could not open it";
+    for fd in [o_path(&path), OpenOptions::new().write(true).open(&path).unwrap()] {
+        refused(Command::new("script").program_fd(fd), &PlanError::ScriptByFd, words);
+    }
+    // The control: programs are run by such an fd.
+    for without in PATHS {
+        let mut command = Command::new("true");
+        command.program_fd(o_path(Path::new("/bin/true"))).without(without);
+        assert!(command.spawn().unwrap().wait().unwrap().success());
+    }
+    // What is no file is not opened: a FIFO would wait, or wake who waits for it.
+    let fifo = dir.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let error = Command::new("fifo").program_fd(o_path(&fifo)).spawn().unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EACCES), "{error}");
+}
+
+#[test]
+fn a_script_that_may_not_be_read_is_the_kernels_error() {
+    let name = "a_script_that_may_not_be_read_is_the_kernels_error";
+    if !is_root(name) {
+        return;
+    }
+    in_subprocess(name, || {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("script");
+        write_program(&path, "#!/bin/sh\nexit 0\n", 0o711);
+        let script = o_path(&path);
+        // SAFETY: no pointers; the process is the test's own.
+        assert_eq!(unsafe { libc::setresuid(1000, 1000, 0) }, 0);
+        let error = Command::new("script").program_fd(script).spawn().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{error}");
+        // SAFETY: as above. Back, to clean up.
+        assert_eq!(unsafe { libc::setresuid(0, 0, 0) }, 0);
+    });
 }

@@ -363,7 +363,9 @@ impl<'fd> Command<'fd> {
     /// Runs the program that an fd is open on, whatever its path; the program
     /// given by name is only its `argv[0]` then. `execveat(2)`, Linux 3.19. A
     /// sealed memfd will do; a script will not, for its interpreter could not
-    /// open it again: that is an error when the command is prepared.
+    /// open it again: that is an error when the command is prepared. Not found out
+    /// are a script that the parent may not read, and what an interpreter of
+    /// `binfmt_misc` is for; the spawn fails with `ENOENT` then.
     pub fn program_fd(&mut self, program: impl Into<PassedFd<'fd>>) -> &mut Self {
         self.setup.program_fd = Some(program.into());
         self

@@ -3,8 +3,13 @@
 extern crate std;
 
 use core::ops::RangeInclusive;
+use std::ffi::CString;
+use std::format;
 use std::os::fd::AsFd;
 
+use rustix::fs::{Mode, OFlags};
+
+use crate::channel::PassedFd;
 use crate::command::{Command, Namespaces, PlanError, Setup};
 use crate::sys::numbers::LINUX_STEPS;
 use crate::sys::{Features, fd};
@@ -44,6 +49,9 @@ impl Command<'_> {
         if s.shell.is_some() && s.program_fd.is_some() {
             return contradicts("shell_fallback", "program_fd");
         }
+        if s.program_fd.as_ref().is_some_and(is_script) {
+            return Err(PlanError::ScriptByFd);
+        }
         if s.cgroup.is_some() && !features.contains(Features::CLONE3) {
             return Err(PlanError::MissingFeature { features: Features::CLONE3 });
         }
@@ -54,6 +62,20 @@ impl Command<'_> {
         }
         Ok(())
     }
+}
+
+/// An fd that can't be read from, such as one of `O_PATH`, is opened again for that.
+fn is_script(program: &PassedFd<'_>) -> bool {
+    let again = || {
+        if !fd::is_regular(program.as_fd()) {
+            return None;
+        }
+        // Not `self`, which is the first thread: this one may have a table of its own.
+        let path = format!("/proc/thread-self/fd/{}", program.number());
+        let opened = fd::open(&CString::new(path).ok()?, OFlags::RDONLY, Mode::empty());
+        fd::is_script(opened.ok()?.as_fd())
+    };
+    fd::is_script(program.as_fd()).or_else(again).unwrap_or(false)
 }
 
 /// systemd's rule.

@@ -4,7 +4,7 @@ extern crate std;
 
 use std::ffi::CString;
 use std::format;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::string::{String, ToString};
 use std::sync::Arc;
@@ -111,9 +111,6 @@ impl<'fd> Command<'fd> {
         environment: &Variables,
     ) -> Result<(Vec<Step>, Option<Scripts>), PlanError> {
         if let Some(program) = &self.setup.program_fd {
-            if fd::is_script(program.as_fd()) {
-                return Err(PlanError::ScriptByFd);
-            }
             return Ok((vec![Step::ExecFd { fd: program.number() }], None));
         }
         let paths = self.candidates(strings, environment)?;

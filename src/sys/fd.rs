@@ -137,10 +137,17 @@ pub(crate) fn namespace_kind(fd: BorrowedFd<'_>) -> Option<u32> {
     }
 }
 
-/// Whether a file begins with `#!`. One that can't be read does not say so.
-pub(crate) fn is_script(fd: BorrowedFd<'_>) -> bool {
+/// Whether a file begins with `#!`. `None` if it can't be read by this fd.
+pub(crate) fn is_script(fd: BorrowedFd<'_>) -> Option<bool> {
     let mut start = [0; 2];
-    rustix::io::pread(fd, &mut start, 0) == Ok(2) && start == *b"#!"
+    let read = rustix::io::pread(fd, &mut start, 0).ok()?;
+    Some(read == 2 && start == *b"#!")
+}
+
+/// Whether it is a file that can be opened without waiting and without effects.
+pub(crate) fn is_regular(fd: BorrowedFd<'_>) -> bool {
+    let mode = rustix::fs::fstat(fd).map_or(0, |stat| stat.st_mode);
+    rustix::fs::FileType::from_raw_mode(mode) == rustix::fs::FileType::RegularFile
 }
 
 /// Has a pipe hold at least so many bytes, if the kernel lets it; whether it held
