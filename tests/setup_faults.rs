@@ -16,7 +16,7 @@ use forkplan::{
     SpawnError,
 };
 use support::seccomp::{Rule, under, under_made_there};
-use support::{PATHS, fds_of_self, in_subprocess, no_child_is_left};
+use support::{PATHS, fds_of_self, in_subprocess, no_child_is_left, own_cpu};
 
 /// No step fails with this by itself, and nothing is tried again for it.
 const STRANGE: i32 = libc::EXFULL;
@@ -106,7 +106,7 @@ impl Lent {
             .rlimit(Resource::CORE, 0, 0)
             .nice(19)
             .scheduler(Scheduler::Batch)
-            .cpu_affinity([0, 1, 2, 3])
+            .cpu_affinity([own_cpu()])
             .io_priority(IoPriority::Idle)
             .oom_score_adj(1000)
             .no_new_privs()

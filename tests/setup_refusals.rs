@@ -12,7 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use forkplan::{Channel, Command, Namespaces, PassedFd, PlanError, Signal};
-use support::{PATHS, in_subprocess, pause, write_program};
+use support::{PATHS, in_subprocess, own_cpu, pause, write_program};
 
 fn is_root(test: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
@@ -172,5 +172,36 @@ fn a_script_that_may_not_be_read_is_the_kernels_error() {
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{error}");
         // SAFETY: as above. Back, to clean up.
         assert_eq!(unsafe { libc::setresuid(0, 0, 0) }, 0);
+    });
+}
+
+#[test]
+fn a_cpu_that_cannot_be_is_not_passed_over() {
+    let listed = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap();
+    let last = listed.trim().rsplit([',', '-']).next().unwrap();
+    let cpu = last.parse::<usize>().unwrap() + 1;
+    let mut command = Command::new("/bin/true");
+    command.cpu_affinity([own_cpu(), cpu]);
+    refused(&command, &PlanError::UnknownCpu { cpu }, &format!("there is no CPU {cpu}"));
+    // The control: those that are there are had, and shown by number.
+    let own = own_cpu();
+    for without in PATHS {
+        let mut prepared = command.cpu_affinity([own, own]).without(without).prepare().unwrap();
+        let opened = prepared.open().unwrap();
+        let words = format!("  sched_setaffinity [{own}]\n");
+        assert!(opened.plan().to_string().contains(&words), "{}", opened.plan());
+        assert!(opened.spawn().unwrap().wait().unwrap().success());
+    }
+}
+
+/// Without the refusal: the kernel takes a set in which some are not there.
+#[test]
+fn control_the_kernel_passes_over_cpus_that_are_not_there() {
+    in_subprocess("control_the_kernel_passes_over_cpus_that_are_not_there", || {
+        let mut set = [usize::MAX; 16];
+        set[0] = 1 << own_cpu();
+        let size = size_of_val(&set);
+        // SAFETY: reads the set; the thread is the test's own.
+        assert_eq!(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size, &set) }, 0);
     });
 }

@@ -18,7 +18,7 @@ use forkplan::{
 };
 use rustix::process::{Rlimit, getrlimit, setrlimit};
 use support::seccomp::{Rule, under, under_made_there};
-use support::{PATHS, in_subprocess, no_child_is_left, place_at, with_fd, write_program};
+use support::{PATHS, in_subprocess, no_child_is_left, own_cpu, place_at, with_fd, write_program};
 
 /// No step fails with this by itself, and nothing is tried again for it.
 const STRANGE: i32 = libc::EXFULL;
@@ -313,8 +313,11 @@ fn limits_and_scheduling_are_what_was_asked_for() {
         assert_refused(libc::SYS_ioprio_set, quick().io_priority(priority), &subject);
     }
     let mut command = quick();
-    let subject = Subject::Cpus(vec![0, 1]);
-    assert_refused(libc::SYS_sched_setaffinity, command.cpu_affinity([1, 0, 1]), &subject);
+    let cpu = own_cpu();
+    let mut cpus = vec![0, cpu];
+    cpus.dedup();
+    command.cpu_affinity([cpu, 0, cpu]);
+    assert_refused(libc::SYS_sched_setaffinity, &command, &Subject::Cpus(cpus));
 }
 
 #[test]
@@ -425,7 +428,7 @@ fn control_what_was_refused_works_otherwise() {
     let mut command = quick();
     command.fd(700, end).umask(0o77).setsid().no_new_privs().parent_death_signal(Signal::KILL);
     command.env_pid("OWN").scheduler(Scheduler::Batch).io_priority(IoPriority::Idle);
-    command.cpu_affinity([1, 0, 1]).oom_score_adj(1000).block_signals([Signal::USR1]);
+    command.cpu_affinity([own_cpu()]).oom_score_adj(1000).block_signals([Signal::USR1]);
     for without in PATHS {
         let mut child = command.clone().without(without).spawn().unwrap();
         assert!(child.wait().unwrap().success());

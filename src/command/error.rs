@@ -118,6 +118,11 @@ pub enum PlanError {
         /// The number.
         value: i64,
     },
+    /// There is no such CPU, nor can this machine get it.
+    UnknownCpu {
+        /// Its number.
+        cpu: usize,
+    },
     /// A PID namespace is to be joined. That would move the program's children and
     /// not the program: `setns(2)`.
     JoinedPidNamespace {
@@ -190,6 +195,7 @@ impl fmt::Display for PlanError {
             ),
             Self::UnknownUser { name } => write!(f, "there is no user {name:?}"),
             Self::OutOfRange { what, value } => write!(f, "{what} can't be {value}"),
+            Self::UnknownCpu { cpu } => write!(f, "there is no CPU {cpu}"),
             Self::JoinedPidNamespace { fd } => {
                 write!(f, "joining a PID namespace (fd {fd}) moves the program's children only")
             }

@@ -242,6 +242,10 @@ impl<'fd> Command<'fd> {
     }
 
     /// The CPUs that the program may run on, by number. Linux.
+    ///
+    /// One that this machine can't have is an error when the command is prepared.
+    /// The kernel passes over those that are offline or not in the child's cpuset;
+    /// if that leaves none, the step fails with `EINVAL`.
     pub fn cpu_affinity(&mut self, cpus: impl IntoIterator<Item = usize>) -> &mut Self {
         self.setup.affinity = Some(cpus.into_iter().collect());
         self

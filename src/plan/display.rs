@@ -69,7 +69,11 @@ impl StepDisplay<'_> {
             Step::SetScheduler { policy, priority } => {
                 write!(f, "sched_setscheduler {policy} {priority}")
             }
-            Step::SetAffinity { .. } => f.write_str("sched_setaffinity"),
+            Step::SetAffinity { mask } => {
+                f.write_str("sched_setaffinity [")?;
+                self.cpus(f, mask)?;
+                f.write_char(']')
+            }
             Step::SetIoPriority { priority } => write!(f, "ioprio_set {priority:#x}"),
             Step::WriteFile { path, contents } => {
                 self.path(f, "write", path)?;
@@ -96,6 +100,21 @@ impl StepDisplay<'_> {
         for (i, id) in bytes.chunks_exact(4).enumerate() {
             let comma = if i > 0 { ", " } else { "" };
             write!(f, "{comma}{}", id.try_into().map_or(0, u32::from_ne_bytes))?;
+        }
+        Ok(())
+    }
+
+    /// A bit for each, in whole words.
+    fn cpus(&self, f: &mut fmt::Formatter<'_>, mask: Bytes) -> fmt::Result {
+        let bytes = self.strings.map_or(&[][..], |strings| strings.bytes(mask));
+        let words = bytes.chunks_exact(size_of::<usize>());
+        let words = words.map(|word| word.try_into().map_or(0, usize::from_ne_bytes));
+        let mut comma = "";
+        for (word, at) in words.zip(0..) {
+            for bit in (0..usize::BITS).filter(|bit| word >> bit & 1 == 1) {
+                write!(f, "{comma}{}", at * usize::BITS + bit)?;
+                comma = ", ";
+            }
         }
         Ok(())
     }

@@ -26,6 +26,7 @@ use crate::sys::memory::Region;
 use crate::sys::{Errno, Features};
 
 mod check;
+mod cpus;
 mod environment;
 mod error;
 mod id_maps;

@@ -9,6 +9,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::check::in_range;
+use super::cpus;
 use super::environment::checked;
 use super::prepare::signal_set;
 use super::strings::Strings;
@@ -191,7 +192,7 @@ impl<'fd> Command<'fd> {
             steps.after.push(Step::SetNice { nice });
         }
         if let Some(cpus) = &s.affinity {
-            let mask = strings.push_bytes(&cpu_mask(cpus)?)?;
+            let mask = strings.push_bytes(&cpus::mask(cpus)?)?;
             steps.after.push(Step::SetAffinity { mask });
         }
         if let Some(priority) = s.io_priority {
@@ -304,21 +305,6 @@ fn write_number(
     let contents = strings.push_bytes(number.as_bytes())?;
     steps.before.push(Step::WriteFile { path, contents });
     Ok(())
-}
-
-/// A bit for each CPU, in whole words as the kernel wants it.
-fn cpu_mask(cpus: &[usize]) -> Result<Vec<u8>, PlanError> {
-    // Far above what any kernel is built for.
-    const CPU_MAX: usize = 1 << 16;
-    let Some(&highest) = cpus.iter().max() else {
-        return Err(PlanError::OutOfRange { what: "the number of CPUs", value: 0 });
-    };
-    in_range("a CPU", highest as i64, 0..=CPU_MAX as i64)?;
-    let mut words = vec![0usize; highest / usize::BITS as usize + 1];
-    for cpu in cpus {
-        words[cpu / usize::BITS as usize] |= 1 << (cpu % usize::BITS as usize);
-    }
-    Ok(words.iter().flat_map(|word| word.to_ne_bytes()).collect())
 }
 
 fn c_name(name: &OsStr) -> Result<CString, PlanError> {
