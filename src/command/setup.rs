@@ -172,7 +172,8 @@ impl<'fd> Command<'fd> {
     }
 
     /// The securebits flags, `SECBIT_*`: `capabilities(7)`. Linux; needs
-    /// `CAP_SETPCAP`.
+    /// `CAP_SETPCAP`. They forbid nothing of what is asked for beside them: what they
+    /// could forbid is done before.
     pub fn securebits(&mut self, bits: u32) -> &mut Self {
         self.setup.secure_bits = Some(bits);
         self

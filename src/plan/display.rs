@@ -49,7 +49,10 @@ impl StepDisplay<'_> {
             Step::LimitBoundingSet { keep } => {
                 write!(f, "prctl PR_CAPBSET_DROP, all but {keep:#x}")
             }
-            Step::SetCapabilities { capabilities } => write!(f, "capset {capabilities:#x}"),
+            Step::SetCapabilities { capabilities, setpcap } => {
+                let besides = if setpcap { ", and CAP_SETPCAP until exec" } else { "" };
+                write!(f, "capset {capabilities:#x}{besides}")
+            }
             Step::RaiseAmbient { capabilities } => {
                 write!(f, "prctl PR_CAP_AMBIENT_RAISE {capabilities:#x}")
             }

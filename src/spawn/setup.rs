@@ -71,6 +71,9 @@ impl<'fd> Command<'fd> {
     /// * a session comes before its terminal, and that before a foreground group;
     /// * limits come after the fd map, for a low `RLIMIT_NOFILE` would forbid it;
     /// * groups, gid, uid: each takes away the right to change the next;
+    /// * securebits after ambient capabilities, since they can forbid to keep
+    ///   capabilities and to raise any: `CAP_SETPCAP` is kept for them, and exec takes
+    ///   it away;
     /// * the parent's death after the ids, since a change of ids clears it;
     /// * Landlock after all that opens a file.
     pub(super) fn setup_steps(&self, strings: &mut Strings) -> Result<Steps<'fd>, PlanError> {
@@ -215,9 +218,13 @@ impl<'fd> Command<'fd> {
             // −1, which the kernel reads as "leave it".
             in_range(what, id.unwrap_or(0).into(), 0..=i64::from(u32::MAX) - 1)?;
         }
-        if let Some(bits) = s.secure_bits {
-            steps.after.push(Step::SecureBits { bits });
-        }
+        let secure_bits = s.secure_bits.map(|bits| Step::SecureBits { bits });
+        // The right to set them goes with the user.
+        let (early, late) = match s.ambient {
+            Some(_) => (None, secure_bits),
+            None => (secure_bits, None),
+        };
+        steps.after.extend(early);
         if let Some(bounding) = s.bounding {
             steps.after.push(Step::LimitBoundingSet { keep: bounding.bits() });
         }
@@ -237,9 +244,10 @@ impl<'fd> Command<'fd> {
         if let Some(ambient) = s.ambient {
             // What the kernel does not know it refuses, by name.
             let capabilities = ambient.bits();
-            steps.after.push(Step::SetCapabilities { capabilities });
+            steps.after.push(Step::SetCapabilities { capabilities, setpcap: late.is_some() });
             steps.after.push(Step::RaiseAmbient { capabilities });
         }
+        steps.after.extend(late);
         Ok(())
     }
 

@@ -193,7 +193,7 @@ impl Subject {
             Step::SetGid { gid } => Self::Group(gid),
             Step::SetUid { uid } => Self::User(uid),
             Step::LimitBoundingSet { keep: set }
-            | Step::SetCapabilities { capabilities: set }
+            | Step::SetCapabilities { capabilities: set, .. }
             | Step::RaiseAmbient { capabilities: set } => {
                 Self::Capabilities(Capabilities::from_bits_retain(set))
             }
