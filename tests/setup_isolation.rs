@@ -95,6 +95,62 @@ fn a_map_that_cannot_be_written_is_named_and_nothing_is_left() {
     });
 }
 
+/// A process that has a copy of whatever this one has open now, until the test ends
+/// or, where nobody comes to end it, for a while.
+struct Stranger(libc::pid_t);
+
+impl Stranger {
+    fn fork() -> Self {
+        // SAFETY: the child makes two calls that are async-signal-safe.
+        unsafe {
+            match libc::fork() {
+                0 => {
+                    libc::alarm(20);
+                    loop {
+                        libc::pause();
+                    }
+                }
+                pid => Self(pid),
+            }
+        }
+    }
+
+    /// Whether it was still there.
+    fn end(self) -> bool {
+        let mut status = 0;
+        // SAFETY: a child of this process's own, not yet reaped.
+        unsafe {
+            let there = libc::waitpid(self.0, &mut status, libc::WNOHANG) == 0;
+            if there {
+                libc::kill(self.0, libc::SIGKILL);
+                assert_eq!(libc::waitpid(self.0, &mut status, 0), self.0);
+            }
+            there
+        }
+    }
+}
+
+#[test]
+fn a_map_that_cannot_be_written_waits_for_no_stranger() {
+    if !is_root("a_map_that_cannot_be_written_waits_for_no_stranger") {
+        return;
+    }
+    in_subprocess("a_map_that_cannot_be_written_waits_for_no_stranger", || {
+        for without in [Features::empty(), Features::PIDFD, Features::CLONE3] {
+            let mut command = Command::new("true");
+            let none = IdRange { inside: 0, outside: 0, count: 0 };
+            command.unshare(Namespaces::USER).uid_map([none]).without(without);
+            let mut prepared = command.prepare().unwrap();
+            let opened = prepared.open().unwrap();
+            let stranger = Stranger::fork();
+            let error = opened.spawn().unwrap_err();
+            assert!(stranger.end(), "{error}, after the stranger had ended");
+            assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{error}");
+            assert!(no_child_is_left());
+        }
+    });
+}
+
 #[test]
 fn a_namespace_is_joined_by_its_fd() {
     if !is_root("a_namespace_is_joined_by_its_fd") {

@@ -11,7 +11,7 @@ use super::{CloneExtras, SpawnError, Subject};
 use crate::sys::{Errno, fd};
 
 /// Writes both maps and lets the child go on. On an error it is not let go, and
-/// fails when it finds our end of the pipe closed.
+/// waits.
 pub(super) fn write(pid: i32, extras: &CloneExtras<'_>, go_on: &OwnedFd) -> Result<(), SpawnError> {
     let file = |name: &str| format!("/proc/{pid}/{name}");
     let put = |name: &str, text: &str| -> Result<(), SpawnError> {

@@ -19,7 +19,7 @@ use crate::postfork::{self, Job, Progress, Report};
 use crate::sys::clone::{self, Cloned, How, clone};
 use crate::sys::memory::SharedWord;
 use crate::sys::poll::{Interest, PollFd, poll};
-use crate::sys::signals::Blocked;
+use crate::sys::signals::{Blocked, SIGKILL};
 use crate::sys::{Errno, Features, process};
 
 /// What a child's end sends us before its exec, which makes it `SIGCHLD`.
@@ -71,10 +71,16 @@ impl Opened<'_, '_> {
             let call = clone::name(features);
             SpawnError::in_parent(clone_in_words(call, namespaces, cgroup), subject, errno)
         })?;
-        // A child whose maps can't be written reads the end of file and fails.
         let written = self.id_maps.take().map(|(reader, writer)| {
             drop(reader);
-            id_maps::write(cloned.pid, &prepared.clone, &writer)
+            let written = id_maps::write(cloned.pid, &prepared.clone, &writer);
+            if written.is_err() {
+                // It would read the end of file; but a process that another thread has
+                // forked may hold a copy of our end for as long as it likes. An error
+                // says that it has ended already.
+                let _ = process::signal(cloned.pid, pidfd(&cloned), SIGKILL);
+            }
+            written
         });
         if let Some((reader, writer)) = self.notice.take() {
             drop(writer);
