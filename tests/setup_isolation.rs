@@ -5,8 +5,9 @@
 mod support;
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
+use forkplan::Channel::{ReadPipe, WritePipe};
 use forkplan::{Command, Features, FilterInstruction, IdRange, Namespaces, PlanError};
 use support::seccomp::{Rule, under};
 use support::{PATHS, in_subprocess, no_child_is_left, pause};
@@ -167,6 +168,41 @@ fn a_namespace_is_joined_by_its_fd() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
+}
+
+#[test]
+fn proc_is_written_before_a_joined_namespace_hides_it() {
+    if !is_root("proc_is_written_before_a_joined_namespace_hides_it") {
+        return;
+    }
+    // A mount namespace with an empty `/proc`, as long as somebody is in it.
+    let mut holder = Command::new("/bin/sh");
+    holder.args(["-c", "mount -t tmpfs none /proc && echo done && read line"]);
+    holder.unshare(Namespaces::MOUNT).private_mounts().fd(0, WritePipe).fd(1, ReadPipe);
+    let mut holder = holder.spawn().unwrap();
+    let mut said = [0; 5];
+    File::from(holder.take(1).unwrap()).read_exact(&mut said).unwrap();
+    assert_eq!(said, *b"done\n");
+    let namespace = || File::open(format!("/proc/{}/ns/mnt", holder.id().unwrap())).unwrap();
+    for without in PATHS {
+        let mut command = Command::new(pause());
+        command.join_namespace(namespace(), Namespaces::MOUNT);
+        command.oom_score_adj(777).coredump_filter(0x3).without(without);
+        let mut child = command.spawn().unwrap();
+        let file = |name: &str| {
+            fs::read_to_string(format!("/proc/{}/{name}", child.id().unwrap())).unwrap()
+        };
+        assert_eq!(file("oom_score_adj"), "777\n");
+        assert_eq!(file("coredump_filter"), "00000003\n");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    // The control: from there it could not be written.
+    let mut look = Command::new("/usr/bin/test");
+    look.args(["-e", "/proc/self"]).join_namespace(namespace(), Namespaces::MOUNT);
+    assert_eq!(look.spawn().unwrap().wait().unwrap().code(), Some(1));
+    drop(holder.take(0));
+    holder.wait().unwrap();
 }
 
 #[test]
