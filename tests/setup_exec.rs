@@ -388,3 +388,20 @@ fn of_several_calls_for_one_variable_the_last_counts() {
     let found = environment_with(|c| _ = c.listen_fds(sockets()).env("LISTEN_PID", "x"));
     assert_eq!(found, ["LISTEN_FDNAMES=x", "LISTEN_FDS=1", "LISTEN_PID=x"]);
 }
+
+#[test]
+fn what_is_logged_of_a_command_has_no_values_of_variables() {
+    const SECRET: &str = "hunter2";
+    let mut command = Command::new("/bin/true");
+    command.arg("argument").env("TOKEN", SECRET).env_pid("OWN").env_remove("GONE");
+    let mut prepared = command.prepare().unwrap();
+    let mut texts = vec![format!("{command:?}"), format!("{command:#?}"), format!("{prepared:?}")];
+    let opened = prepared.open().unwrap();
+    texts.extend([format!("{opened:?}"), opened.plan().to_string()]);
+    for text in &texts {
+        assert!(!text.contains(SECRET), "{text}");
+    }
+    for word in ["TOKEN", "OWN", "GONE", "argument"] {
+        assert!(texts[0].contains(word), "{word}: {}", texts[0]);
+    }
+}

@@ -2,6 +2,7 @@
 
 extern crate std;
 
+use core::fmt;
 use std::boxed::Box;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -50,6 +51,10 @@ pub(crate) use self::setup::{Directory, Groups, Setup};
 /// starts from an empty one. We follow std: programs expect `PATH`, `HOME` and
 /// the locale, and whoever wants none says so with
 /// [`env_clear`](Self::env_clear).)
+///
+/// `Debug` shows the names of variables that are set and not their values, unlike
+/// std's: secrets are handed on so, and are not to be found in logs. The printed plan
+/// shows how many there are. Arguments are shown by both; any process can see them.
 ///
 /// # The program's path
 ///
@@ -117,12 +122,23 @@ pub(crate) struct Environment {
 }
 
 /// What becomes of an environment variable.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Value {
     Text(OsString),
     /// The child's pid.
     Pid,
     Removed,
+}
+
+/// Without the text, which is nobody's business in a log.
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text(_) => "..",
+            Self::Pid => "its pid",
+            Self::Removed => "removed",
+        })
+    }
 }
 
 impl<'fd> Command<'fd> {
