@@ -6,6 +6,7 @@ mod support;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 
 use forkplan::Channel::{ReadPipe, WritePipe};
 use forkplan::{Command, Features, FilterInstruction, IdRange, Namespaces, PlanError};
@@ -203,6 +204,22 @@ fn proc_is_written_before_a_joined_namespace_hides_it() {
     assert_eq!(look.spawn().unwrap().wait().unwrap().code(), Some(1));
     drop(holder.take(0));
     holder.wait().unwrap();
+}
+
+#[test]
+fn namespaces_are_printed_by_name() {
+    let own = File::open("/proc/self/ns/uts").unwrap();
+    let words = format!("  setns {} CLONE_NEWUTS\n", own.as_raw_fd());
+    let mut command = Command::new("true");
+    command.unshare(Namespaces::NET | Namespaces::USER).join_namespace(own, Namespaces::UTS);
+    let mut prepared = command.prepare().unwrap();
+    let plan = prepared.open().unwrap().plan().to_string();
+    assert!(plan.starts_with("A child in new namespaces, CLONE_NEWUSER|CLONE_NEWNET:\n"), "{plan}");
+    assert!(plan.contains(&words), "{plan}");
+    let refused = [Rule::errno(libc::SYS_clone3, libc::EXFULL)];
+    let error = under(&refused, || prepared.spawn().unwrap_err());
+    let words = "clone3 into new namespaces CLONE_NEWUSER|CLONE_NEWNET";
+    assert_eq!(error.description(), Some(words));
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod support;
 use std::fs;
 
 use forkplan::Channel::{self, Null};
+use forkplan::plan::Step;
 use forkplan::{Child, Command, IoPriority, PlanError, Resource, Scheduler, Signal, UNLIMITED};
 use support::{PATHS, fds_of, fds_of_self, in_subprocess, no_child_is_left, pause, signal_set};
 
@@ -258,10 +259,11 @@ fn what_the_kernel_refuses_is_named_and_leaves_nothing() {
     root_only!(name);
     in_subprocess(name, || {
         let error = refused(paused().rlimit(Resource::NOFILE, 1 << 40, 1 << 40));
-        let words = format!("prlimit 7 [{0}, {0}]: Operation not permitted", 1u64 << 40);
+        let words =
+            format!("prlimit RLIMIT_NOFILE [{0}, {0}]: Operation not permitted", 1u64 << 40);
         assert_eq!(error.to_string(), words);
         let error = refused(paused().ignore_signals([Signal::KILL]));
-        assert_eq!(error.to_string(), "sigaction 9 SIG_IGN: Invalid argument");
+        assert_eq!(error.to_string(), "sigaction SIGKILL SIG_IGN: Invalid argument");
 
         // Without privileges.
         for resource in [libc::RLIMIT_CORE, libc::RLIMIT_NICE, libc::RLIMIT_RTPRIO] {
@@ -279,7 +281,7 @@ fn what_the_kernel_refuses_is_named_and_leaves_nothing() {
             assert_eq!(error.description(), Some(words));
             assert_eq!(error.raw_os_error(), Some(errno), "{error}");
         };
-        says(paused().rlimit(Resource::CORE, 0, 5), "prlimit 4 [0, 5]", libc::EPERM);
+        says(paused().rlimit(Resource::CORE, 0, 5), "prlimit RLIMIT_CORE [0, 5]", libc::EPERM);
         says(paused().nice(-20), "setpriority -20", libc::EACCES);
         let fifo = Scheduler::Fifo(3);
         says(paused().scheduler(fifo), "sched_setscheduler 1 3", libc::EPERM);
@@ -321,4 +323,30 @@ fn signals_are_set_by_set() {
         let words = "ignore_signals contradicts default_signals of the same";
         assert_eq!(error.to_string(), words);
     });
+}
+
+#[test]
+fn what_has_a_name_is_printed_by_it() {
+    let mut command = paused();
+    command.rlimit(Resource::NOFILE, 64, UNLIMITED).parent_death_signal(Signal::KILL);
+    command.ignore_signals([Signal::HUP, 40.into()]).default_signals([Signal::USR2]);
+    command.block_signals([Signal::TERM, Signal::USR1, 64.into()]);
+    let mut prepared = command.prepare().unwrap();
+    let opened = prepared.open().unwrap();
+    let plan = opened.plan().to_string();
+    for words in [
+        "prlimit RLIMIT_NOFILE [64, unlimited]",
+        "prctl PR_SET_PDEATHSIG SIGKILL",
+        "sigaction SIGHUP SIG_IGN",
+        "sigaction 40 SIG_IGN",
+        "sigaction SIGUSR2 SIG_DFL",
+        "sigaction SIGPIPE SIG_DFL",
+        "sigprocmask SIG_SETMASK [SIGUSR1, SIGTERM, 64]",
+    ] {
+        assert!(plan.lines().any(|line| line.ends_with(words)), "{words}:\n{plan}");
+    }
+    // A step alone does not know its platform.
+    let is_pipe = |step: &&Step| matches!(step, Step::DefaultSignal { signal: 13 });
+    let step = *opened.plan().steps().iter().find(is_pipe).unwrap();
+    assert_eq!(step.to_string(), "sigaction 13 SIG_DFL");
 }

@@ -9,7 +9,7 @@ use std::string::{String, ToString};
 use std::thread;
 
 use super::error::Cause;
-use super::{Opened, Prepared, SpawnError, Subject, id_maps, subject};
+use super::{NAMES, Opened, Prepared, SpawnError, Subject, id_maps, subject};
 use crate::channel::PassedFd;
 use crate::child::Child;
 use crate::command::Namespaces;
@@ -181,7 +181,7 @@ fn pidfd(cloned: &Cloned) -> Option<std::os::fd::BorrowedFd<'_>> {
 fn clone_in_words(call: &str, namespaces: Namespaces, cgroup: Option<i32>) -> String {
     let mut words = call.to_string();
     if !namespaces.is_empty() {
-        words += &format!(" into new namespaces {:#x}", namespaces.bits());
+        words += &format!(" into new namespaces {}", NAMES.namespaces(namespaces.bits()));
     }
     if let Some(fd) = cgroup {
         words += &format!(" into the cgroup of fd {fd}");
@@ -204,7 +204,7 @@ impl Prepared<'_> {
     /// The step in words. A search that found nothing names the program and in
     /// how many places it was looked for.
     fn describe(&self, step: Step, cause: Cause) -> String {
-        let strings = crate::plan::Strings(self.strings.text());
+        let strings = self.texts();
         match step {
             Step::Exec { path } if self.is_nowhere(step, cause) => {
                 let name = subject::name(strings.get(path)).as_bytes().escape_ascii();

@@ -20,10 +20,10 @@ use rustix::fs::OFlags;
 use crate::channel::{ChannelInfo, PassedFd};
 use crate::child::{Child, OnDrop};
 use crate::command::{Command, Namespaces, PlanError};
-use crate::plan::{Cell, Label, Mapping, Step};
+use crate::plan::{Cell, Label, Mapping, Names, Step, Strings};
 use crate::sys::hook::Hook;
 use crate::sys::memory::Region;
-use crate::sys::{Errno, Features};
+use crate::sys::{Errno, Features, numbers, signals};
 
 mod check;
 mod cpus;
@@ -175,6 +175,17 @@ impl Opener<'_> {
             Self::Passthrough(source) => Some(source.as_fd().as_raw_fd()),
             _ => None,
         }
+    }
+}
+
+/// What this platform calls the numbers in steps.
+const NAMES: Names =
+    Names { signals: signals::NAMES, limits: numbers::LIMITS, namespaces: numbers::NAMESPACES };
+
+impl Prepared<'_> {
+    /// What steps name.
+    fn texts(&self) -> Strings<'_> {
+        Strings { text: self.strings.text(), names: NAMES }
     }
 }
 

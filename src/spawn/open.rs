@@ -15,7 +15,7 @@ use super::{Opener, Prepared, Scratch, SpawnError, Subject};
 use crate::channel::{ChannelInfo, Name, Open, PassedFd};
 use crate::child::{Child, Ends};
 use crate::limits::{BUSY_SLEEP_MAX, BUSY_SLEEP_MIN, SHARED_FD_MAX};
-use crate::plan::{Closing, Mapping, Parts, Plan, Problem, Step, Strings, Unsolvable, lay_out};
+use crate::plan::{Closing, Mapping, Parts, Plan, Problem, Step, Unsolvable, lay_out};
 use crate::sys::memory::SharedWord;
 use crate::sys::{Errno, Features, fd, process};
 
@@ -89,7 +89,7 @@ impl Opened<'_, '_> {
     pub fn plan(&self) -> Plan<'_> {
         Plan {
             steps: &self.prepared.scratch.steps,
-            strings: Strings(self.prepared.strings.text()),
+            strings: self.prepared.texts(),
             labels: &self.prepared.labels,
             program: self.prepared.strings.program(),
             namespaces: self.prepared.clone.namespaces.bits(),

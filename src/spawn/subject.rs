@@ -230,7 +230,7 @@ impl Subject {
 impl Prepared<'_> {
     /// What the step at `index` concerned.
     pub(super) fn subject(&self, index: usize, step: Step, cause: Cause) -> Subject {
-        let strings = Strings(self.strings.text());
+        let strings = self.texts();
         if let Some(subject) = Subject::of_step(step, strings) {
             return subject;
         }

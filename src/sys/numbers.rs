@@ -29,6 +29,18 @@ pub(crate) const LIMITS: &[(&str, i32)] = &[
     ("RLIMIT_SIGPENDING", libc::RLIMIT_SIGPENDING as i32),
 ];
 
+/// Kinds of namespaces. Linux's, wherever a plan is printed.
+pub(crate) const NAMESPACES: &[(&str, u32)] = &[
+    ("CLONE_NEWTIME", 0x80),
+    ("CLONE_NEWNS", 0x0002_0000),
+    ("CLONE_NEWCGROUP", 0x0200_0000),
+    ("CLONE_NEWUTS", 0x0400_0000),
+    ("CLONE_NEWIPC", 0x0800_0000),
+    ("CLONE_NEWUSER", 0x1000_0000),
+    ("CLONE_NEWPID", 0x2000_0000),
+    ("CLONE_NEWNET", 0x4000_0000),
+];
+
 /// The number of a limit; −1 for one that this platform has not.
 pub(crate) const fn limit(name: &str) -> i32 {
     let mut i = 0;
