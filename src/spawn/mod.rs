@@ -1,9 +1,11 @@
 //! From a prepared command to a running child, or to an error and nothing left.
 //!
 //! * [`prepare`]: all that spawns share, worked out once.
+//! * [`check`]: what can't be set up.
 //! * [`setup`]: what is to be set up, as steps.
 //! * [`open`]: the channels of one spawn, and the plan that they make whole.
 //! * [`launch`]: the clone, and what the child reported.
+//! * [`error`], [`subject`]: what is said of a spawn that failed.
 
 extern crate std;
 
