@@ -46,6 +46,8 @@ fn assert_subject(command: &Command<'_>, errno: i32, subject: &Subject) {
 /// As above, where the kernel refuses one kind of call, which would work.
 #[track_caller]
 fn assert_refused(rule: libc::c_long, command: &Command<'_>, subject: &Subject) {
+    // The kernel is asked what it has before the rule hides some of it.
+    command.prepare().unwrap();
     let error = under(&[Rule::errno(rule, STRANGE)], || error_of(command));
     assert_eq!((error.subject(), error.raw_os_error()), (subject, Some(STRANGE)), "{error}");
 }
