@@ -3,18 +3,26 @@
 // Each test file is a crate of its own and uses its own part of this.
 #![allow(dead_code, unused_imports)]
 
+pub(crate) mod isolation;
 mod look;
 mod program;
 pub(crate) mod seccomp;
 mod subprocess;
+mod terminal;
+pub(crate) mod trace;
+pub(crate) mod trace_lines;
 
 pub(crate) use self::look::{
     File, Open, fds_of, fds_of_self, file_of, place_at, signal_set, with_fd,
 };
-pub(crate) use self::program::{pause, write_program};
+pub(crate) use self::program::{end, pause, write_program};
 pub(crate) use self::subprocess::{
     beside, in_subprocess, in_subprocesses, no_child_is_left, self_as,
 };
+pub(crate) use self::terminal::terminal;
+
+use core::fmt::Display;
+use std::io::{self, Write};
 
 use forkplan::Features;
 
@@ -32,3 +40,9 @@ pub(crate) const EXCLUSIONS: [Features; 8] = [
 
 /// The two ways to make a child: one that shares memory, one that copies it.
 pub(crate) const PATHS: [Features; 2] = [Features::empty(), Features::SHARED_MEMORY];
+
+/// Says that a test can't do its work here. Not by a macro, which the harness
+/// would keep to itself.
+pub(crate) fn skipped(test: &str, why: impl Display) {
+    let _ = writeln!(io::stderr(), "SKIPPED: {test}: {why}");
+}
