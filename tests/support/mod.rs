@@ -3,6 +3,7 @@
 // Each test file is a crate of its own and uses its own part of this.
 #![allow(dead_code, unused_imports)]
 
+pub(crate) mod faults;
 pub(crate) mod isolation;
 mod look;
 mod program;
@@ -24,7 +25,7 @@ pub(crate) use self::terminal::terminal;
 use core::fmt::Display;
 use std::io::{self, Write};
 
-use forkplan::Features;
+use forkplan::{Features, SpawnError};
 
 /// What is done without, in turn: each fallback, and all of them at once.
 pub(crate) const EXCLUSIONS: [Features; 8] = [
@@ -45,4 +46,9 @@ pub(crate) const PATHS: [Features; 2] = [Features::empty(), Features::SHARED_MEM
 /// would keep to itself.
 pub(crate) fn skipped(test: &str, why: impl Display) {
     let _ = writeln!(io::stderr(), "SKIPPED: {test}: {why}");
+}
+
+/// What a failed spawn was about, in words.
+pub(crate) fn description(error: &SpawnError) -> Option<&str> {
+    error.subject()
 }
