@@ -91,11 +91,19 @@ impl Opened<'_, '_> {
             Why::Errno(errno) => Cause::Errno(errno.raw_os_error()),
             Why::Died => Cause::Died(reaped.map(|reaped| reaped.status)),
         };
+        let error = prepared.child_error(index, cause);
         Err(match written {
-            Some(Err(error)) => error,
-            _ => prepared.child_error(index, cause),
+            Some(Err(refused)) if was_not_let_go_on(&error) => refused,
+            _ => error,
         })
     }
+}
+
+/// Whether the child failed since its maps could not be written, and not for a
+/// reason of its own, for which in turn the parent could not let it go on.
+fn was_not_let_go_on(error: &SpawnError) -> bool {
+    let waited = matches!(error.step(), Some(Step::AwaitParent { .. }));
+    waited && error.raw_os_error() == Some(Errno::PIPE.raw_os_error())
 }
 
 /// Why a child did not reach its program.
