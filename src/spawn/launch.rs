@@ -64,14 +64,8 @@ impl Opened<'_, '_> {
         // less of it than there is.
         let cloned = unsafe { clone(how, region, postfork::enter, argument) };
         drop(blocked);
-        let cloned = cloned.map_err(|errno| {
-            let call = clone::name(features);
-            let subject = match namespaces.is_empty() {
-                true => call.to_string(),
-                false => format!("{call} into new namespaces {:#x}", namespaces.bits()),
-            };
-            SpawnError::in_parent(subject, errno.raw_os_error())
-        })?;
+        let cloned =
+            cloned.map_err(|errno| SpawnError::in_parent(in_words(how), errno.raw_os_error()))?;
         // A child whose maps can't be written reads the end of file and fails.
         let written = self.id_maps.take().map(|(reader, writer)| {
             drop(reader);
@@ -96,6 +90,18 @@ impl Opened<'_, '_> {
             Some(Err(refused)) if was_not_let_go_on(&error) => refused,
             _ => error,
         })
+    }
+}
+
+/// The clone, and where to. Its name is the first word.
+fn in_words(how: How) -> String {
+    let call = clone::name(how.features);
+    let namespaces = (how.namespaces != 0).then(|| format!("new namespaces {:#x}", how.namespaces));
+    let cgroup = how.cgroup.map(|fd| format!("cgroup fd {fd}"));
+    match (namespaces, cgroup) {
+        (None, None) => call.to_string(),
+        (Some(place), None) | (None, Some(place)) => format!("{call} into {place}"),
+        (Some(one), Some(other)) => format!("{call} into {one} and {other}"),
     }
 }
 
