@@ -11,12 +11,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use forkplan::plan::Step;
 use forkplan::{Command, Features, IdRange, Namespaces, PassedFd, Signal, SpawnError};
 use support::faults::{STRANGE, Target, Verdict, for_each_fault};
-use support::isolation::{ALLOW, Cgroup, access, is_root, ruleset};
+use support::isolation::{ALLOW, Cgroup, access, become_nobody, is_root, ruleset};
 use support::seccomp::{Rule, under};
 use support::{description, end, fds_of_self, in_subprocess, no_child_is_left, write_program};
 use tempfile::TempDir;
-
-const NOBODY: u32 = 65_534;
 
 /// None: tests/spawn_faults.rs or tests/setup_faults.rs has it.
 fn rules(Target { step, path }: Target, verdict: Verdict<'_>) -> Vec<Rule> {
@@ -193,10 +191,7 @@ fn the_kernels_own_refusals_are_named_too() {
                 format!("clone3 into cgroup fd {fd}: Bad file descriptor")
             );
         }
-        if rustix::process::geteuid().is_root() {
-            // SAFETY: no pointers. This thread alone, and those it makes.
-            assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) }, 0);
-        }
+        become_nobody();
         let mut command = Command::new(end());
         for error in refused(command.unshare(Namespaces::UTS), &[]) {
             let words = "clone3 into new namespaces 0x4000000: Operation not permitted";
