@@ -289,7 +289,8 @@ impl<'fd> Command<'fd> {
 
     /// Moves the child into a namespace: an fd of `/proc/PID/ns/*`, or a pidfd
     /// with the kinds wanted. `kind` empty: whichever the fd is. In the order of
-    /// the calls. Linux.
+    /// the calls. A PID namespace is joined by the program's own children and not
+    /// by itself: `setns(2)`. Linux.
     pub fn join_namespace(
         &mut self,
         namespace: impl Into<PassedFd<'fd>>,
