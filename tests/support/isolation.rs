@@ -46,6 +46,24 @@ pub(crate) fn become_nobody() {
     assert_eq!(results, [0; 4]);
 }
 
+/// Whether this system lets users without privileges make user namespaces; says
+/// it if not.
+pub(crate) fn lets_anybody_make_namespaces(test: &str) -> bool {
+    let forbids = [
+        ("/proc/sys/user/max_user_namespaces", "0"),
+        ("/proc/sys/kernel/unprivileged_userns_clone", "0"),
+        ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
+    ];
+    let set = |(file, value): &(&str, &str)| {
+        fs::read_to_string(file).is_ok_and(|text| text.trim() == *value)
+    };
+    match forbids.iter().find(|knob| set(knob)) {
+        Some((file, value)) => skipped(test, format_args!("{file} is {value}")),
+        None => return true,
+    }
+    false
+}
+
 /// `LANDLOCK_ACCESS_FS_*`.
 pub(crate) mod access {
     pub(crate) const WRITE_FILE: u64 = 1 << 1;

@@ -6,6 +6,7 @@
 pub(crate) mod faults;
 pub(crate) mod isolation;
 mod look;
+pub(crate) mod mounts;
 mod program;
 pub(crate) mod seccomp;
 mod subprocess;
