@@ -111,6 +111,44 @@ fn a_namespace_is_joined_by_its_fd() {
     }
 }
 
+/// Where each is asked of the parent's mounts it would change them.
+#[test]
+fn mounts_and_maps_want_new_namespaces_of_their_own() {
+    let says = |command: &Command<'_>| match command.prepare() {
+        Err(PlanError::Contradiction { first, second }) => (first, second),
+        other => panic!("{other:?}"),
+    };
+    let map = [IdRange { inside: 0, outside: 0, count: 1 }];
+    let (mount, user) = (Namespaces::MOUNT, Namespaces::USER);
+    let new = |kinds| {
+        let mut command = Command::new("true");
+        command.unshare(kinds);
+        command
+    };
+    let no_user = ("uid_map or gid_map", "no new user namespace");
+    assert_eq!(says(Command::new("true").uid_map(map)), no_user);
+    assert_eq!(says(Command::new("true").gid_map(map)), no_user);
+    assert_eq!(says(new(mount).uid_map(map)), no_user);
+    let no_mount = ("private_mounts or pivot_root", "no new mount namespace");
+    assert_eq!(says(Command::new("true").private_mounts()), no_mount);
+    assert_eq!(says(Command::new("true").private_mounts().pivot_root("/x")), no_mount);
+    assert_eq!(says(new(user).private_mounts()), no_mount);
+    assert_eq!(says(new(mount).pivot_root("/x")), ("pivot_root", "no private_mounts"));
+    // Also one that is joined is not new.
+    let fd = File::open("/proc/self/ns/mnt").unwrap();
+    let mut joined = Command::new("true");
+    joined.join_namespace(PassedFd::borrowed(&fd), mount);
+    assert_eq!(says(joined.clone().private_mounts()), no_mount);
+    let twice = ("unshare", "join_namespace of the same kind");
+    assert_eq!(says(joined.unshare(mount | user)), twice);
+    // The control: each is accepted where it may stand.
+    new(user).uid_map(map).gid_map(map).prepare().unwrap();
+    let mut both = new(mount);
+    both.unshare(user).uid_map(map).private_mounts().pivot_root("/x").prepare().unwrap();
+    let fd = PassedFd::borrowed(&fd);
+    new(user).join_namespace(fd, mount).prepare().unwrap();
+}
+
 #[test]
 fn a_cgroup_needs_clone3_and_is_not_done_without() {
     let dir = File::open("/").unwrap();

@@ -8,13 +8,12 @@ mod support;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use forkplan::Channel::{self, Null, ReadPipe};
 use forkplan::plan::Step;
-use forkplan::{
-    Child, Command, Features, IdRange, Namespaces, PassedFd, PlanError, Signal, SpawnError,
-};
+use forkplan::{Child, Command, Features, IdRange, Namespaces, PassedFd, Signal, SpawnError};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use support::isolation::{become_nobody, is_root, lets_anybody_make_namespaces};
 use support::mounts::{mounted, unmount, with_shared_mounts};
@@ -124,42 +123,39 @@ fn the_new_root_is_all_that_there_is() {
     });
 }
 
-/// Where each is asked of the parent's mounts it would change them.
+/// All at once, as a container without privileges has it.
 #[test]
-fn mounts_and_maps_want_new_namespaces_of_their_own() {
-    let says = |command: &Command<'_>| match command.prepare() {
-        Err(PlanError::Contradiction { first, second }) => (first, second),
-        other => panic!("{other:?}"),
-    };
-    let map = [IdRange { inside: 0, outside: 0, count: 1 }];
-    let (mount, user) = (Namespaces::MOUNT, Namespaces::USER);
-    let new = |kinds| {
-        let mut command = Command::new("true");
-        command.unshare(kinds);
-        command
-    };
-    let no_user = ("uid_map or gid_map", "no new user namespace");
-    assert_eq!(says(Command::new("true").uid_map(map)), no_user);
-    assert_eq!(says(Command::new("true").gid_map(map)), no_user);
-    assert_eq!(says(new(mount).uid_map(map)), no_user);
-    let no_mount = ("private_mounts or pivot_root", "no new mount namespace");
-    assert_eq!(says(Command::new("true").private_mounts()), no_mount);
-    assert_eq!(says(Command::new("true").private_mounts().pivot_root("/x")), no_mount);
-    assert_eq!(says(new(user).private_mounts()), no_mount);
-    assert_eq!(says(new(mount).pivot_root("/x")), ("pivot_root", "no private_mounts"));
-    // Also one that is joined is not new.
-    let fd = File::open("/proc/self/ns/mnt").unwrap();
-    let mut joined = Command::new("true");
-    joined.join_namespace(PassedFd::borrowed(&fd), mount);
-    assert_eq!(says(joined.clone().private_mounts()), no_mount);
-    let twice = ("unshare", "join_namespace of the same kind");
-    assert_eq!(says(joined.unshare(mount | user)), twice);
-    // The control: each is accepted where it may stand.
-    new(user).uid_map(map).gid_map(map).prepare().unwrap();
-    let mut both = new(mount);
-    both.unshare(user).uid_map(map).private_mounts().pivot_root("/x").prepare().unwrap();
-    let fd = PassedFd::borrowed(&fd);
-    new(user).join_namespace(fd, mount).prepare().unwrap();
+fn an_unprivileged_user_has_a_root_of_his_own() {
+    let name = "an_unprivileged_user_has_a_root_of_his_own";
+    in_subprocess(name, || {
+        if !lets_anybody_make_namespaces(name) {
+            return;
+        }
+        let program = fs::read(pause()).unwrap();
+        become_nobody();
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("stand"), program).unwrap();
+        let executable = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(dir.path().join("stand"), executable).unwrap();
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        for without in CLONES {
+            let mut command = Command::new("/stand");
+            command.fd(0, Null).unshare(Namespaces::MOUNT | Namespaces::PID).without(without);
+            command.private_mounts().pivot_root(dir.path());
+            // The control: without a user namespace he may not.
+            assert_eq!(command.spawn().unwrap_err().raw_os_error(), Some(libc::EPERM));
+            command.unshare(Namespaces::USER);
+            command.uid_map([IdRange { inside: 0, outside: uid.as_raw(), count: 1 }]);
+            command.gid_map([IdRange { inside: 0, outside: gid.as_raw(), count: 1 }]);
+            command.uid(0).gid(0).keep_groups();
+            let child = command.spawn().unwrap_or_else(|error| panic!("{error}"));
+            let proc = format!("/proc/{}", pid(&child));
+            let info = fs::read_to_string(format!("{proc}/mountinfo")).unwrap();
+            assert_eq!(info.lines().count(), 1, "{info}");
+            assert_eq!(fs::read_link(format!("{proc}/exe")).unwrap(), Path::new("/stand"));
+            stop(child);
+        }
+    });
 }
 
 #[test]
