@@ -256,7 +256,7 @@ fn what_the_kernel_refuses_is_named_and_leaves_nothing() {
     root_only!(name);
     in_subprocess(name, || {
         let error = refused(paused().cpu_affinity([60_000]));
-        assert_eq!(error.to_string(), "sched_setaffinity: Invalid argument");
+        assert_eq!(error.to_string(), "sched_setaffinity [60000]: Invalid argument");
         let error = refused(paused().rlimit(Resource::NOFILE, 1 << 40, 1 << 40));
         let words = format!("prlimit 7 [{0}, {0}]: Operation not permitted", 1u64 << 40);
         assert_eq!(error.to_string(), words);

@@ -20,7 +20,7 @@ use forkplan::{
 use rustix::process::{Resource as Limited, Rlimit, setrlimit};
 use support::isolation::{ALLOW, Cgroup, access, is_root, ruleset};
 use support::trace::{assert_traced, files, kind, note, spawn_and_note, trace};
-use support::trace_lines::{CPUS, clone_flags};
+use support::trace_lines::clone_flags;
 use support::{EXCLUSIONS, end, terminal, write_program};
 use tempfile::TempDir;
 
@@ -142,9 +142,9 @@ impl Lent {
             .parent_death_signal(Signal::KILL)
             .rlimit(Resource::CORE, 0, 0)
             .rlimit(Resource::NOFILE, 32, 48)
-            .nice(19)
+            .nice(1)
             .scheduler(Scheduler::Batch)
-            .cpu_affinity(CPUS)
+            .cpu_affinity([0, 1, 2, 3, 70])
             .io_priority(IoPriority::Idle)
             .oom_score_adj(1000)
             .no_new_privs()

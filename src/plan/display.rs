@@ -69,7 +69,11 @@ impl StepDisplay<'_> {
             Step::SetScheduler { policy, priority } => {
                 write!(f, "sched_setscheduler {policy} {priority}")
             }
-            Step::SetAffinity { .. } => f.write_str("sched_setaffinity"),
+            Step::SetAffinity { mask } => {
+                f.write_str("sched_setaffinity [")?;
+                self.cpus(f, mask)?;
+                f.write_char(']')
+            }
             Step::SetIoPriority { priority } => write!(f, "ioprio_set {priority:#x}"),
             Step::WriteFile { path, contents } => {
                 self.path(f, "write", path)?;
@@ -109,6 +113,22 @@ impl StepDisplay<'_> {
             match limit.try_into().map_or(0, u64::from_ne_bytes) {
                 u64::MAX => write!(f, "{comma}unlimited")?,
                 limit => write!(f, "{comma}{limit}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl StepDisplay<'_> {
+    /// The numbers of the bits that are set.
+    fn cpus(&self, f: &mut fmt::Formatter<'_>, mask: Bytes) -> fmt::Result {
+        let bytes = self.strings.map_or(&[][..], |strings| strings.bytes(mask));
+        let mut comma = "";
+        for (i, word) in bytes.chunks_exact(size_of::<usize>()).enumerate() {
+            let word = word.try_into().map_or(0, usize::from_ne_bytes);
+            for bit in (0..usize::BITS).filter(|bit| word >> bit & 1 == 1) {
+                write!(f, "{comma}{}", i * usize::BITS as usize + bit as usize)?;
+                comma = ", ";
             }
         }
         Ok(())

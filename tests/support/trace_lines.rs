@@ -12,8 +12,6 @@ use forkplan::{Capabilities, Namespaces, Plan, Signal};
 pub(crate) const HANDLERS: &str = "handlers";
 /// Stands for the child's own pid, which is not known before it is there.
 pub(crate) const PID: &str = "@PID@";
-/// The CPUs of the commands that are traced.
-pub(crate) const CPUS: [usize; 4] = [0, 1, 2, 3];
 
 pub(crate) fn lines_of(plan: &Plan<'_>, index: usize) -> Vec<String> {
     let step = plan.steps()[index];
@@ -108,10 +106,11 @@ fn after_the_map(plan: &Plan<'_>, step: Step) -> Option<Vec<String>> {
         }
         Step::SetNice { nice } => format!("setpriority(PRIO_PROCESS, 0, {nice}) = 0"),
         Step::SetAffinity { .. } => {
-            let cpus = CPUS.map(|cpu| cpu.to_string()).join(" ");
-            format!("sched_setaffinity(0, 8, [{cpus}]) = 0")
+            let cpus = words(plan, step, "sched_setaffinity [", "]").replace(',', "");
+            // Whole words up to the highest, which is above 63.
+            format!("sched_setaffinity(0, 16, [{cpus}]) = 0")
         }
-        // The class is above, the level below.
+        // The class is in the upper bits.
         Step::SetIoPriority { priority: 0x6000 } => {
             let value = "IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0)";
             format!("ioprio_set(IOPRIO_WHO_PROCESS, 0, {value}) = 0")
