@@ -13,17 +13,14 @@ use std::path::Path;
 
 use forkplan::Channel::{self, Null, ReadPipe};
 use forkplan::plan::Step;
-use forkplan::{Child, Command, Features, IdRange, Namespaces, PassedFd, Signal, SpawnError};
+use forkplan::{Child, Command, IdRange, Namespaces, PassedFd, Signal, SpawnError};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use support::isolation::{become_nobody, is_root, lets_anybody_make_namespaces};
 use support::mounts::{mounted, unmount, with_shared_mounts};
 use support::seccomp::{Rule, under};
 use support::{
-    description, end, fds_of, fds_of_self, file_of, in_subprocess, no_child_is_left, pause,
+    CLONES, description, end, fds_of, fds_of_self, file_of, in_subprocess, no_child_is_left, pause,
 };
-
-/// The ways to clone into new namespaces.
-const CLONES: [Features; 3] = [Features::empty(), Features::CLONE3, Features::all()];
 
 fn stop(mut child: Child) {
     child.kill().unwrap();

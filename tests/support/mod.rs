@@ -43,6 +43,9 @@ pub(crate) const EXCLUSIONS: [Features; 8] = [
 /// The two ways to make a child: one that shares memory, one that copies it.
 pub(crate) const PATHS: [Features; 2] = [Features::empty(), Features::SHARED_MEMORY];
 
+/// The ways to clone a child that never shares memory, as one in new namespaces.
+pub(crate) const CLONES: [Features; 3] = [Features::empty(), Features::CLONE3, Features::all()];
+
 /// Says that a test can't do its work here. Not by a macro, which the harness
 /// would keep to itself.
 pub(crate) fn skipped(test: &str, why: impl Display) {

@@ -101,8 +101,8 @@ fn after_the_map(plan: &Plan<'_>, step: Step) -> Option<Vec<String>> {
             let limits = format!("{{rlim_cur={soft}, rlim_max={hard}}}");
             format!("prlimit64(0, RLIMIT_{name}, {limits}, NULL) = 0")
         }
-        Step::SetScheduler { policy: libc::SCHED_BATCH, priority } => {
-            format!("sched_setscheduler(0, SCHED_BATCH, [{priority}]) = 0")
+        Step::SetScheduler { policy: libc::SCHED_OTHER, priority } => {
+            format!("sched_setscheduler(0, SCHED_OTHER, [{priority}]) = 0")
         }
         Step::SetNice { nice } => format!("setpriority(PRIO_PROCESS, 0, {nice}) = 0"),
         Step::SetAffinity { .. } => {
@@ -111,8 +111,8 @@ fn after_the_map(plan: &Plan<'_>, step: Step) -> Option<Vec<String>> {
             format!("sched_setaffinity(0, 16, [{cpus}]) = 0")
         }
         // The class is in the upper bits.
-        Step::SetIoPriority { priority: 0x6000 } => {
-            let value = "IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0)";
+        Step::SetIoPriority { priority: 0x4007 } => {
+            let value = "IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 7)";
             format!("ioprio_set(IOPRIO_WHO_PROCESS, 0, {value}) = 0")
         }
         Step::Landlock { fd } => format!("landlock_restrict_self({fd}, 0) = 0"),
