@@ -93,9 +93,12 @@ fn after_the_map(plan: &Plan<'_>, step: Step) -> Option<Vec<String>> {
         Step::SetLimit { resource, .. } => {
             let limits = words(plan, step, &format!("prlimit {resource} ["), "]");
             let (soft, hard) = limits.split_once(", ").unwrap();
-            let name = match resource as libc::__rlimit_resource_t {
-                libc::RLIMIT_CORE => "CORE",
-                libc::RLIMIT_NOFILE => "NOFILE",
+            // Of another type in each libc.
+            const CORE: i32 = libc::RLIMIT_CORE as i32;
+            const NOFILE: i32 = libc::RLIMIT_NOFILE as i32;
+            let name = match resource {
+                CORE => "CORE",
+                NOFILE => "NOFILE",
                 other => panic!("a resource that strace was not asked about: {other}"),
             };
             let limits = format!("{{rlim_cur={soft}, rlim_max={hard}}}");
