@@ -31,6 +31,16 @@ impl Command<'_> {
         if (s.private_mounts || s.pivot_root.is_some()) && !namespaces.contains(Namespaces::MOUNT) {
             return contradicts("private_mounts or pivot_root", "no new mount namespace");
         }
+        if s.pivot_root.is_some() && !s.private_mounts {
+            // Where mounts are shared, what it binds would be the parent's too,
+            // and stay there when the kernel then refuses the rest.
+            return contradicts("pivot_root", "no private_mounts");
+        }
+        if s.joined.iter().any(|(_, kind)| namespaces.intersects(*kind)) {
+            // The new one would be left again, and its mounts be made private in
+            // somebody else's.
+            return contradicts("unshare", "join_namespace of the same kind");
+        }
         if let (Some(bounding), Some(ambient)) = (s.bounding, s.ambient) {
             if !bounding.contains(ambient) {
                 return contradicts("ambient_capabilities", "a bounding_set without them");

@@ -16,6 +16,7 @@ use crate::command::Namespaces;
 use crate::limits::{LOOKS_AT_ONCE_MAX, NOTICE_TICK, REPORT_TICK};
 use crate::plan::Step;
 use crate::postfork::{self, Job, Progress, Report};
+use crate::signal::Signal;
 use crate::sys::clone::{self, Cloned, How, clone};
 use crate::sys::memory::SharedWord;
 use crate::sys::poll::{Interest, PollFd, poll};
@@ -96,11 +97,20 @@ impl Opened<'_, '_> {
             Why::Errno(errno) => Cause::Errno(errno.raw_os_error()),
             Why::Died => Cause::Died(reaped.map(|reaped| reaped.status)),
         };
+        let error = prepared.child_error(index, cause);
         Err(match written {
-            Some(Err(error)) => error,
-            _ => prepared.child_error(index, cause),
+            Some(Err(refused)) if was_not_let_go_on(&error, &refused) => refused,
+            _ => error,
         })
     }
+}
+
+/// Whether the child failed since its maps could not be written, and not for a
+/// reason of its own, for which in turn the parent could not let it go on.
+fn was_not_let_go_on(child: &SpawnError, refused: &SpawnError) -> bool {
+    let broken = |error: &SpawnError| error.raw_os_error() == Some(Errno::PIPE.raw_os_error());
+    let waited = matches!(child.step(), Some(Step::AwaitParent { .. })) && broken(child);
+    waited || child.signal() == Some(Signal::KILL) && !broken(refused)
 }
 
 /// Why a child did not reach its program.

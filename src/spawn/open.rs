@@ -4,7 +4,6 @@ extern crate std;
 
 use std::format;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::string::ToString;
 use std::thread;
 
