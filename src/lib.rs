@@ -65,7 +65,8 @@
 //!
 //! * **An error means nothing happened.** No process, zombie, fd or pidfd is
 //!   left of a spawn that failed, and the error names the step, what it
-//!   concerned and the errno: `dup2 7 -> 3: Bad file descriptor`.
+//!   concerned and the errno: `dup2 7 -> 3: Bad file descriptor`, and in types, as
+//!   its [`Step`](plan::Step) and [`Subject`].
 //! * **Success means that the program was reached.** A child that is killed on
 //!   its way there is an error, not a program that started.
 //! * **One owner.** Nothing here waits for any child but its own, installs a
@@ -123,7 +124,7 @@ pub use crate::pump::{
     PumpGuard, SourceKey,
 };
 pub use crate::signal::{Signal, UnknownSignal};
-pub use crate::spawn::{Opened, Prepared, SpawnError};
+pub use crate::spawn::{Opened, Prepared, SpawnError, Subject};
 pub use crate::sys::poll::{Interest, Readiness};
 pub use crate::sys::{Features, HookFunction};
 

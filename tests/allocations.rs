@@ -13,7 +13,8 @@ use core::sync::atomic::{AtomicI32, Ordering};
 use std::alloc::System;
 
 use forkplan::Channel::{self, DatagramPair, Null, ReadPipe, SeqpacketPair, SocketPair, WritePipe};
-use forkplan::{Command, Features, NamedPipe, OnDrop, Open};
+use forkplan::{Command, Features, IdRange, NamedPipe, Namespaces, OnDrop, Open, Resource, Signal};
+use support::isolation::lets_anybody_make_namespaces;
 use support::{EXCLUSIONS, PATHS, in_subprocess, pause};
 
 /// Counts each thread's allocations, and ends any process but the one that
@@ -118,6 +119,36 @@ fn a_prepared_spawn_and_its_wait_allocate_nothing() {
                     }
                 });
                 assert_eq!(allocated, 0, "without {without:?}, inherit {inherit}");
+            }
+        }
+    });
+}
+
+/// Of the steps, the id maps have the parent write something at each spawn.
+#[test]
+fn neither_do_setup_steps_and_id_maps() {
+    let name = "neither_do_setup_steps_and_id_maps";
+    armed(name, || {
+        let mut set_up = rich(Features::empty());
+        set_up.setsid().umask(0o77).rlimit(Resource::CORE, 0, 0).nice(19).env_pid("OWN");
+        set_up.oom_score_adj(1000).no_new_privs().ignore_signals([Signal::USR1]);
+        let mut commands = vec![set_up];
+        if lets_anybody_make_namespaces(name) {
+            let map = |outside| [IdRange { inside: 0, outside, count: 1 }];
+            let mut mapped = rich(Features::empty());
+            mapped.unshare(Namespaces::USER | Namespaces::UTS);
+            mapped.uid_map(map(rustix::process::geteuid().as_raw()));
+            mapped.gid_map(map(rustix::process::getegid().as_raw()));
+            commands.push(mapped);
+        }
+        for command in commands {
+            for without in PATHS {
+                let mut prepared = command.clone().without(without).prepare().unwrap();
+                prepared.spawn().unwrap().wait().unwrap();
+                let allocated = count(|| {
+                    assert!(prepared.spawn().unwrap().wait().unwrap().success());
+                });
+                assert_eq!(allocated, 0, "without {without:?}");
             }
         }
     });

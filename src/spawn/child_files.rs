@@ -4,7 +4,7 @@ extern crate std;
 
 use std::vec::Vec;
 
-use super::prepare::checked;
+use super::environment::checked;
 use super::strings::Strings;
 use crate::channel::Channel;
 use crate::command::{Mapped, PlanError};

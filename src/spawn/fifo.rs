@@ -2,11 +2,12 @@
 
 extern crate std;
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::format;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
-use super::SpawnError;
+use super::{SpawnError, Subject};
 use crate::channel::{Direction, NamedPipe};
 use crate::command::PlanError;
 use crate::sys::Errno;
@@ -89,6 +90,7 @@ impl Fifo {
     }
 
     fn failed(&self, call: &str, what: &str, errno: Errno) -> SpawnError {
-        SpawnError::in_parent(format!("{call} {:?}{what}", self.path), errno.raw_os_error())
+        let subject = Subject::Path(OsStr::from_bytes(self.path.to_bytes()).into());
+        SpawnError::in_parent(format!("{call} {:?}{what}", self.path), subject, errno)
     }
 }

@@ -2,17 +2,18 @@
 
 extern crate std;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString, OsStr};
 use std::format;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::vec::Vec;
 
 use rustix::fs::OFlags;
 
-use super::SpawnError;
 use super::fifo::{Fifo, Named};
-use crate::channel::{Channel, Open, PassedFd};
+use super::{SpawnError, Subject};
+use crate::channel::{Channel, ChannelInfo, Name, Open, PassedFd};
 use crate::command::{Mapped, PlanError};
 use crate::sys::once::OnceFd;
 use crate::sys::socket::MessageKind;
@@ -45,19 +46,24 @@ impl Opener<'_> {
 
     /// Opens the channel for one spawn: the ends that are made now, or given.
     ///
-    /// `target` is asked for a child fd of the channel, for an error to name.
-    pub(super) fn open(&self, target: impl Fn() -> i32) -> Result<Made, SpawnError> {
+    /// `channel` is what an error is about, where we get an end; `target` is asked
+    /// for a child fd, where we get none.
+    pub(super) fn open(
+        &self,
+        channel: Option<&ChannelInfo>,
+        target: impl Fn() -> i32,
+    ) -> Result<Made, SpawnError> {
         let pair = |(ours, theirs)| Made { ours: Some(ours), theirs: Some(theirs), name: None };
         let theirs = |theirs| Made { theirs: Some(theirs), ..Made::default() };
         Ok(match self {
-            Self::ReadPipe => pair(fd::pipe().map_err(failed("pipe2"))?),
+            Self::ReadPipe => pair(fd::pipe().map_err(failed_for("pipe2", channel))?),
             Self::WritePipe => {
-                let (reader, writer) = fd::pipe().map_err(failed("pipe2"))?;
+                let (reader, writer) = fd::pipe().map_err(failed_for("pipe2", channel))?;
                 pair((writer, reader))
             }
-            Self::SocketPair => pair(fd::socket_pair().map_err(failed("socketpair"))?),
+            Self::SocketPair => pair(fd::socket_pair().map_err(failed_for("socketpair", channel))?),
             Self::MessagePair(kind) => {
-                pair(socket::message_pair(*kind).map_err(failed("socketpair"))?)
+                pair(socket::message_pair(*kind).map_err(failed_for("socketpair", channel))?)
             }
             Self::Fifo(fifo) => {
                 let (ours, theirs, name) = fifo.open()?;
@@ -65,9 +71,7 @@ impl Opener<'_> {
             }
             Self::File { path, flags } => {
                 let opened = fd::open(path, *flags, Open::MODE);
-                let subject =
-                    |e: Errno| SpawnError::in_parent(format!("open {path:?}"), e.raw_os_error());
-                theirs(opened.map_err(subject)?)
+                theirs(opened.map_err(not_opened(path))?)
             }
             Self::Bytes(bytes) => {
                 theirs(memfd::sealed(bytes).map_err(|(call, errno)| failed(call)(errno))?)
@@ -163,5 +167,26 @@ fn message_pair<'fd>(kind: MessageKind, what: &'static str) -> Result<Opener<'fd
 
 /// An error of a call of the parent's.
 pub(super) fn failed(call: &'static str) -> impl Fn(Errno) -> SpawnError {
-    move |errno| SpawnError::in_parent(call, errno.raw_os_error())
+    move |errno| SpawnError::in_parent(call, Subject::Nothing, errno)
+}
+
+/// A call that makes the ends of a channel.
+fn failed_for(call: &'static str, channel: Option<&ChannelInfo>) -> impl Fn(Errno) -> SpawnError {
+    move |errno| match channel {
+        Some(channel) => {
+            let words = match channel.name() {
+                Name::Fd(fd) => format!("{call} for child fd {fd}"),
+                Name::Text(name) => format!("{call} for channel {name:?}"),
+            };
+            SpawnError::in_parent(words, Subject::of_channel(channel), errno)
+        }
+        None => failed(call)(errno),
+    }
+}
+
+fn not_opened(path: &CStr) -> impl Fn(Errno) -> SpawnError {
+    move |errno| {
+        let subject = Subject::Path(OsStr::from_bytes(path.to_bytes()).into());
+        SpawnError::in_parent(format!("open {path:?}"), subject, errno)
+    }
 }

@@ -199,6 +199,24 @@ pub(crate) fn status_after_reap(pidfd: BorrowedFd<'_>) -> Option<c_int> {
     }
 }
 
+/// How many bytes the kernel's sets of CPUs have.
+pub(crate) fn cpu_set_size() -> usize {
+    #[cfg(linux)]
+    {
+        // Far above what any kernel is built for.
+        let mut set = [0usize; 1024];
+        // SAFETY: the kernel writes at most the bytes given.
+        let size = unsafe {
+            libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&set), set.as_mut_ptr())
+        };
+        usize::try_from(size).unwrap_or(0)
+    }
+    #[cfg(not(linux))]
+    {
+        0
+    }
+}
+
 /// A pidfd for a child that is not reaped.
 #[cfg(not(raw_syscalls))]
 pub(crate) fn open_pidfd(pid: c_int) -> Option<OwnedFd> {
@@ -322,14 +340,8 @@ fn forked_without_exec(pid: c_int) -> Option<bool> {
     use rustix::fs::{Mode, OFlags};
 
     const PF_FORKNOEXEC: u64 = 0x40;
-    let mut path = *b"/proc/..........\0    \0";
-    let mut digits = [0; 11];
-    // SAFETY: eleven bytes.
-    unsafe { super::decimal::write(pid.unsigned_abs(), digits.as_mut_ptr()) };
-    let len = digits.iter().position(|&byte| byte == 0)?;
-    path[6..6 + len].copy_from_slice(&digits[..len]);
-    path[6 + len..6 + len + 6].copy_from_slice(b"/stat\0");
-    let path = CStr::from_bytes_until_nul(&path).ok()?;
+    let mut room = [0; PROC_PATH_SIZE];
+    let path = proc_path(pid, "stat", &mut room)?;
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let mut line = [0; 1024];
     let len = rustix::io::read(&file, &mut line).ok()?;
@@ -339,6 +351,43 @@ fn forked_without_exec(pid: c_int) -> Option<bool> {
     let flags = after.split(|&byte| byte == b' ').nth(7)?;
     let flags: u64 = core::str::from_utf8(flags).ok()?.parse().ok()?;
     Some(flags & PF_FORKNOEXEC != 0)
+}
+
+/// What `/proc/PID/` and a name of up to 13 bytes take.
+#[cfg(linux)]
+const PROC_PATH_SIZE: usize = 32;
+
+#[cfg(linux)]
+fn proc_path<'a>(pid: c_int, name: &str, room: &'a mut [u8; PROC_PATH_SIZE]) -> Option<&'a CStr> {
+    let mut digits = [0; 11];
+    // SAFETY: eleven bytes.
+    unsafe { super::decimal::write(pid.unsigned_abs(), digits.as_mut_ptr()) };
+    let len = digits.iter().position(|&byte| byte == 0)?;
+    let mut at = 0;
+    for part in [b"/proc/", &digits[..len], b"/", name.as_bytes(), b"\0"] {
+        room.get_mut(at..at + part.len())?.copy_from_slice(part);
+        at += part.len();
+    }
+    CStr::from_bytes_until_nul(room).ok()
+}
+
+/// Writes a file of a process in `/proc`, which takes the text whole or not at
+/// all. Allocates nothing.
+pub(crate) fn write_to_proc(pid: c_int, name: &str, text: &str) -> Result<(), Errno> {
+    #[cfg(linux)]
+    {
+        use rustix::fs::{Mode, OFlags};
+
+        let mut room = [0; PROC_PATH_SIZE];
+        let path = proc_path(pid, name, &mut room).ok_or(Errno::NOENT)?;
+        let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(rustix::io::write(&file, text.as_bytes()).map(drop)?)
+    }
+    #[cfg(not(linux))]
+    {
+        let _ = (pid, name, text);
+        Err(Errno::NOSYS)
+    }
 }
 
 #[cfg(not(linux))]
