@@ -14,7 +14,7 @@ use std::path::Path;
 
 use forkplan::Channel::{self, ReadPipe};
 use forkplan::{
-    Capabilities, Command, Features, IdRange, IoPriority, Namespaces, PassedFd, Resource,
+    Capabilities, Command, Features, IdRange, IoPriority, Namespaces, Open, PassedFd, Resource,
     Scheduler, Signal,
 };
 use rustix::process::{Resource as Limited, Rlimit, setrlimit};
@@ -211,7 +211,10 @@ impl Lent {
         let none = Namespaces::empty();
         let mut inheriting = self.ordinary();
         inheriting.inherit_unnamed_fds(true);
+        let mut opening = Command::new("/bin/true");
+        opening.fds([5, 6], Channel::file_in_child("/etc/passwd", Open::Read));
         let mut commands: Vec<(_, _, &[Features])> = vec![
+            (opening, none, &CLONES),
             (self.ordinary(), none, &EXCLUSIONS),
             (inheriting, none, &PATHS),
             (self.script(), none, &PATHS),
