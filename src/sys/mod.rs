@@ -8,7 +8,7 @@
 //! * [`clone`]: one way to make a child that shares the parent's memory, one to
 //!   make a child that has a copy.
 //! * [`features`], [`probe`]: what the kernel has.
-//! * [`fd`], [`memory`], [`poll`], [`process`], [`signals`]: the parent's calls.
+//! * [`fd`], [`memory`], [`once`], [`poll`], [`process`], [`signals`]: the parent's calls.
 
 #[cfg(not(unix))]
 compile_error!("forkplan is for Unix");
@@ -36,6 +36,7 @@ pub(crate) mod features;
 pub(crate) mod hook;
 pub(crate) mod memory;
 pub(crate) mod numbers;
+pub(crate) mod once;
 pub(crate) mod poll;
 pub(crate) mod probe;
 pub(crate) mod process;
