@@ -107,7 +107,10 @@ mod signal;
 mod spawn;
 mod sys;
 
-pub use crate::channel::{Channel, Name, Open, OpenFile, PassedFd};
+pub use crate::channel::{
+    Attributes, Channel, ControlCharacter, Name, Open, OpenFile, PassedFd, Pty, Terminal,
+    WindowSize,
+};
 pub use crate::child::{Child, Exit, OnDrop, SignalError, Usage};
 pub use crate::command::{
     Capabilities, Command, FilterInstruction, IdRange, IoPriority, Namespaces, PlanError, Resource,
