@@ -70,7 +70,8 @@ use crate::sys::terminal;
 ///
 /// * *The program's end* is `Closed` by `Peer` when nobody has the terminal open
 ///   any more, after all output; the kernel says `EIO` then. A process that the
-///   program left in the background may hold it open.
+///   program left in the background may hold it open. Our end is closed then too,
+///   which hangs up on a program that has closed its terminal and lives on.
 /// * *Closing it* is a hang-up: the session's leader and the foreground group get
 ///   `SIGHUP`, and what they have not read yet is lost.
 /// * *The end of the input* is a character, Ctrl-D at the start of a line: see
