@@ -44,6 +44,25 @@ pub use self::terminal::{Attributes, ControlCharacter, Terminal, WindowSize};
 /// assert!(child.wait()?.success());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// # Terminals
+///
+/// A [`Pty`] is on as many fds as a program wants its terminal on, and may stand
+/// beside anything else:
+///
+/// ```
+/// use forkplan::{Channel::*, Command, Pty};
+///
+/// let mut child = Command::new("sh")
+///     .args(["-c", "tty && echo beside it >&3"])
+///     .channel("terminal", Pty::new(), [0, 1, 2])
+///     .fd(3, ReadPipe)
+///     .spawn()?;
+/// let beside = std::fs::File::from(child.take(3).unwrap());
+/// assert_eq!(std::io::read_to_string(beside)?, "beside it\n");
+/// assert!(child.wait()?.success());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Channel<'fd> {
