@@ -58,6 +58,8 @@ use crate::sys::terminal;
 /// control characters signal the program, and a shell has job control. Both are
 /// steps of the plan. See [`controlling`](Self::controlling).
 ///
+/// A program on a terminal of its own can't type into ours (`TIOCSTI`).
+///
 /// The child's end is opened by the parent, so a child whose root has no `/dev`
 /// has a terminal all the same. (`tty` can't tell its name there.)
 ///
