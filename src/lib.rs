@@ -108,8 +108,8 @@ mod spawn;
 mod sys;
 
 pub use crate::channel::{
-    Attributes, Channel, ControlCharacter, Name, Open, OpenFile, PassedFd, Pty, Terminal,
-    WindowSize,
+    Attributes, Channel, ControlCharacter, FileInChild, GivenFd, InputBytes, Name, NamedPipe, Open,
+    OpenFile, PassedFd, Pty, Terminal, WindowSize,
 };
 pub use crate::child::{Child, Exit, OnDrop, SignalError, Usage};
 pub use crate::command::{

@@ -14,7 +14,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::thread;
 
 use forkplan::plan::Step;
-use forkplan::{Channel, Command, Prepared, Pty, Signal, SpawnError, Terminal, WindowSize};
+use forkplan::{
+    Channel, Command, PlanError, Prepared, Pty, Signal, SpawnError, Terminal, WindowSize,
+};
 use pty::{pair, read_to_eio};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::seccomp::{Rule, under};
@@ -250,12 +252,12 @@ fn an_adopted_terminal_serves_one_child() {
         let mut clone = prepared.try_clone().unwrap();
         // While one spawn has it, another has not.
         let opened = prepared.open().unwrap();
-        let refusal = "the adopted PTY, which another child has got: Bad file descriptor";
-        assert_eq!(clone.spawn().unwrap_err().to_string(), refusal);
+        let refusal = PlanError::AlreadyGiven { fd: 0 };
+        assert_eq!(clone.spawn().unwrap_err().plan_error(), Some(&refusal));
         drop(opened);
         let mut child = clone.spawn().unwrap();
         for error in [prepared.spawn(), clone.spawn(), command.spawn()] {
-            assert_eq!(error.unwrap_err().to_string(), refusal);
+            assert_eq!(error.unwrap_err().plan_error(), Some(&refusal));
         }
         child.wait().unwrap();
         drop((child, command, prepared, clone));

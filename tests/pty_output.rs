@@ -157,6 +157,7 @@ fn the_end_of_input_is_a_character_and_half_a_terminal_is_not_closed() {
     let key = driver.add(&mut sh("cat; echo ended", Pty::new().echo(false)));
     let refused = driver.pump.close_write(key, "terminal");
     assert_eq!(refused, Err(ChannelError::NoHalfClose));
+    assert_eq!(driver.pump.close_read(key, "terminal"), Err(ChannelError::NoHalfClose));
     driver.pump.write(key, "terminal", b"a line\n\x04").unwrap();
     driver.finish();
     assert_eq!(driver.data(key, "terminal"), b"a line\r\nended\r\n");

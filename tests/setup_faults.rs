@@ -9,11 +9,11 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use forkplan::Channel::Null;
+use forkplan::Channel::{self, Null};
 use forkplan::plan::Step;
 use forkplan::{
-    Capabilities, Command, Features, IoPriority, PassedFd, Prepared, Resource, Scheduler, Signal,
-    SpawnError,
+    Capabilities, Command, Features, IoPriority, Open, PassedFd, Prepared, Resource, Scheduler,
+    Signal, SpawnError,
 };
 use support::seccomp::{Rule, under, under_made_there};
 use support::{PATHS, fds_of_self, in_subprocess, no_child_is_left};
@@ -62,6 +62,8 @@ fn rule_for(step: Step, verdict: Verdict<'_>) -> Option<Rule> {
         Step::WriteFile { .. } => {
             verdict(libc::SYS_openat).with(2, libc::O_WRONLY | libc::O_CLOEXEC)
         }
+        // The parent's are CLOEXEC.
+        Step::OpenFile { flags, .. } => verdict(libc::SYS_openat).with(2, flags | libc::O_NOCTTY),
         Step::IgnoreSignal { signal } => {
             verdict(libc::SYS_rt_sigaction).with(0, signal).having(1, -1)
         }
@@ -98,6 +100,7 @@ impl Lent {
         let mut command = Command::new("/bin/true");
         command
             .fd(0, Null)
+            .fds([5, 6], Channel::file_in_child("/etc/passwd", Open::Read))
             .fchdir(PassedFd::borrowed(&self.root))
             .umask(0o77)
             .controlling_terminal(PassedFd::borrowed(&self.slave))
@@ -140,10 +143,10 @@ impl Lent {
         // SAFETY: no pointers.
         if unsafe { libc::geteuid() } == 0 {
             commands.push(self.privileged());
-            return (commands, 25);
+            return (commands, 26);
         }
         eprintln!("SKIPPED: faults of steps that want privileges: wants root");
-        (commands, 16)
+        (commands, 17)
     }
 }
 
@@ -234,6 +237,38 @@ fn a_step_is_named_whichever_of_its_calls_fails() {
             assert!(no_child_is_left());
             assert_eq!(fds_of_self(), before);
         }
+    });
+}
+
+#[test]
+fn a_file_of_the_childs_is_named_whichever_of_its_calls_fails() {
+    in_subprocess("a_file_of_the_childs_is_named_whichever_of_its_calls_fails", || {
+        let mut command = Command::new("/bin/true");
+        command.fd(700, Channel::file_in_child("/etc/passwd", Open::Read));
+        let mut prepared = command.prepare().unwrap();
+        let before = fds_of_self();
+        let words = format!("openat \"/etc/passwd\" {:#o} -> 700", libc::O_RDONLY);
+        let steps = prepared.open().unwrap().plan().steps().to_vec();
+        let placeholder = steps.iter().find_map(|step| match *step {
+            Step::Dup2 { from, to: 700 } => Some(from),
+            _ => None,
+        });
+        // The copy of the file, and not that of the placeholder.
+        #[cfg(target_arch = "x86_64")]
+        let dup = libc::SYS_dup2;
+        #[cfg(not(target_arch = "x86_64"))]
+        let dup = libc::SYS_dup3;
+        let numbers = (0..64).filter(|&from| Some(from) != placeholder);
+        let copies = |verdict: Verdict<'_>| -> Vec<Rule> {
+            numbers.clone().map(|from| verdict(dup).with(0, from).with(1, 700)).collect()
+        };
+        let strange = copies(&|number| Rule::errno(number, STRANGE));
+        let error = under(&strange, || prepared.spawn().unwrap_err());
+        assert_eq!((error.subject(), error.raw_os_error()), (Some(&*words), Some(STRANGE)));
+        let error = under(&copies(&Rule::kill), || prepared.spawn().unwrap_err());
+        assert_eq!((error.subject(), error.signal()), (Some(&*words), Some(Signal::SYS)));
+        assert!(no_child_is_left());
+        assert_eq!(fds_of_self(), before);
     });
 }
 

@@ -13,7 +13,7 @@ use std::process::{self, Stdio};
 
 use forkplan::Channel::{self, Null, ReadPipe, SocketPair};
 use forkplan::plan::Step;
-use forkplan::{Command, Features, Plan, Pty, Signal};
+use forkplan::{Command, Features, Open, Plan, Pty, Signal};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use support::{EXCLUSIONS, self_as};
 
@@ -140,9 +140,11 @@ fn maps() -> Vec<Command<'static>> {
     inherit.inherit_unnamed_fds(true);
     let mut ignore = Command::new("/bin/true");
     ignore.inherit_ignored_signals(true).fd(0, Null);
+    let mut opens = Command::new("/bin/true");
+    opens.fd(0, Null).fds([5, 6], Channel::file_in_child("/etc/passwd", Open::Read));
     let mut terminal = Command::new("/bin/true");
     terminal.fds([0, 1, 2], Pty::new()).fd(7, Pty::new().controlling(false));
-    vec![default, swap, search, shared, inherit, ignore, terminal]
+    vec![default, swap, search, shared, inherit, ignore, opens, terminal]
 }
 
 /// The traced process: spawns, and writes down what each plan lets expect.
@@ -211,6 +213,14 @@ fn lines_of(plan: &Plan<'_>, step: Step) -> Vec<String> {
         Step::Chdir { path } => format!("chdir({:?}) = 0", text(plan, path)),
         Step::SetSid => format!("setsid() = {GAP}"),
         Step::ControllingTerminal { fd } => format!("ioctl({fd}, TIOCSCTTY, 0) = 0"),
+        Step::OpenFile { path, flags: libc::O_RDONLY, to } => {
+            let open = format!("openat(AT_FDCWD, {:?}, O_RDONLY|O_NOCTTY) = ", text(plan, path));
+            let copy = match cfg!(target_arch = "x86_64") {
+                true => format!("dup2({GAP}, {to}) = {to}"),
+                false => format!("dup3({GAP}, {to}, 0) = {to}"),
+            };
+            return [open, copy, "close(".into()].into();
+        }
         Step::DefaultSignal { signal } => set_default(signal),
         Step::ClearHandlers => HANDLERS.into(),
         Step::SignalMask { mask: 0 } => "rt_sigprocmask(SIG_SETMASK, [], NULL, 8) = 0".into(),

@@ -83,3 +83,29 @@ impl OpenFile {
         Some((path, self.open.flags()))
     }
 }
+
+/// A path and how the child opens it: made by [`Channel::file_in_child`].
+///
+/// ```
+/// use forkplan::{Channel, Open};
+///
+/// let channel = Channel::file_in_child("/etc/hosts", Open::Read);
+/// assert!(matches!(channel, Channel::FileInChild(_)));
+/// ```
+#[derive(Clone, Debug)]
+pub struct FileInChild(OpenFile);
+
+impl FileInChild {
+    pub(super) fn new(file: OpenFile) -> Self {
+        Self(file)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// As a step has them.
+    pub(crate) fn flags(&self) -> i32 {
+        self.0.open.flags().bits() as i32
+    }
+}

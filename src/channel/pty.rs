@@ -125,9 +125,9 @@ impl Pty {
     ///
     /// It serves one child. A spawn that succeeds makes the master the child's
     /// end of ours and closes the slave; one that fails closes neither and may be
-    /// tried again. A second spawn is an error, of this command and all its
-    /// clones. Both ends are closed when those are dropped and no spawn has taken
-    /// them.
+    /// tried again. A second spawn, of this command or a clone, is an error:
+    /// [`PlanError::AlreadyGiven`](crate::PlanError::AlreadyGiven). Both ends are
+    /// closed when those are dropped and no spawn has taken them.
     ///
     /// ```
     /// use forkplan::{Command, Pty};

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 use std::time::Instant;
 
-use crate::channel::{Direction, Name};
+use crate::channel::{ChannelInfo, Direction, Name};
 use crate::limits::WAIT_TICK_MILLIS;
 use crate::signal::Signal;
 use crate::sys::poll::{Interest, PollFd, poll};
@@ -134,6 +134,14 @@ impl Child {
     /// The names of the channels of which we have or had an end.
     pub fn channels(&self) -> impl Iterator<Item = Name<'_>> {
         self.ends.infos().iter().map(|info| info.name())
+    }
+
+    /// The channel that is written to where none is named: the command's
+    /// [`default_writer`](crate::Command::default_writer), or the one on child fd 0
+    /// if that is one we write to.
+    pub fn default_writer(&self) -> Option<Name<'_>> {
+        let infos = self.ends.infos().iter();
+        infos.filter(|info| info.default_writer).map(ChannelInfo::name).next()
     }
 
     /// Waits until the child has ended and reaps it. Called again, it gives the

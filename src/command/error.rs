@@ -81,6 +81,18 @@ pub enum PlanError {
         /// The name.
         name: String,
     },
+    /// The default writer is no channel of the map, or one that the parent does not
+    /// write to.
+    BadDefaultWriter {
+        /// The name or child fd.
+        name: String,
+    },
+    /// What was [given](crate::Channel::give) away is no longer here: an earlier
+    /// spawn has succeeded with it, or another one is under way.
+    AlreadyGiven {
+        /// The child fd that was to get it.
+        fd: i32,
+    },
     /// What was [required](crate::Command::require) is not there.
     MissingFeature {
         /// The features that the kernel lacks, or that were excluded.
@@ -163,6 +175,12 @@ impl fmt::Display for PlanError {
                 write!(f, "child fd {fd} is mapped twice: {first} and {second}")
             }
             Self::DuplicateName { name } => write!(f, "two channels have the name {name:?}"),
+            Self::BadDefaultWriter { name } => {
+                write!(f, "the default writer, {name}, is no channel that the parent writes to")
+            }
+            Self::AlreadyGiven { fd } => {
+                write!(f, "what child fd {fd} was to get was given to another spawn")
+            }
             Self::MissingFeature { features } => {
                 write!(f, "required and not there: ")?;
                 bitflags::parser::to_writer(features, f)

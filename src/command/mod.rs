@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::vec::Vec;
 
-use crate::channel::Channel;
+use crate::channel::{Channel, Name, OwnedName};
 use crate::child::OnDrop;
 use crate::signal::Signal;
 use crate::sys::Features;
@@ -92,6 +92,7 @@ pub struct Command<'fd> {
     pub(crate) current_dir: Option<PathBuf>,
     pub(crate) channels: Vec<Mapped<'fd>>,
     pub(crate) stdio: [Option<Channel<'fd>>; 3],
+    pub(crate) default_writer: Option<OwnedName>,
     pub(crate) blocked_signals: Vec<Signal>,
     pub(crate) inherit_ignored_signals: bool,
     pub(crate) inherit_unnamed_fds: bool,
@@ -127,6 +128,7 @@ impl<'fd> Command<'fd> {
             current_dir: None,
             channels: Vec::new(),
             stdio: [const { None }; 3],
+            default_writer: None,
             blocked_signals: Vec::new(),
             inherit_ignored_signals: false,
             inherit_unnamed_fds: false,
@@ -235,6 +237,26 @@ impl<'fd> Command<'fd> {
     /// Maps a channel on the child's 2. A second call replaces the first.
     pub fn stderr(&mut self, channel: impl Into<Channel<'fd>>) -> &mut Self {
         self.stdio[2] = Some(channel.into());
+        self
+    }
+
+    /// The channel, by its name or a child fd, that
+    /// [`Pump::write_default`](crate::Pump::write_default) writes to. It has to be
+    /// one that the parent writes to. Without this call: the one on child fd 0, if
+    /// that is.
+    ///
+    /// ```
+    /// use forkplan::{Channel::*, Command, Name};
+    ///
+    /// let mut command = Command::new("true");
+    /// command.channel("talk", SocketPair, [0, 1]).channel("control", WritePipe, [3]);
+    /// assert_eq!(command.spawn()?.default_writer(), Some(Name::Text("talk")));
+    /// command.default_writer("control");
+    /// assert_eq!(command.spawn()?.default_writer(), Some(Name::Text("control")));
+    /// # Ok::<(), forkplan::SpawnError>(())
+    /// ```
+    pub fn default_writer<'n>(&mut self, channel: impl Into<Name<'n>>) -> &mut Self {
+        self.default_writer = Some(channel.into().into());
         self
     }
 

@@ -78,6 +78,10 @@ impl StepDisplay<'_> {
             }
             Step::UnshareNamespaces { flags } => write!(f, "unshare {flags:#x}"),
             Step::SetNs { fd, kind } => write!(f, "setns {fd} {kind:#x}"),
+            Step::OpenFile { path, flags, to } => {
+                self.path(f, "openat", path)?;
+                write!(f, " {flags:#o} -> {to}")
+            }
             Step::PrivateMounts => f.write_str("mount \"/\" MS_REC|MS_PRIVATE"),
             Step::Landlock { fd } => write!(f, "landlock_restrict_self {fd}"),
             Step::Seccomp { filter } => {
@@ -174,7 +178,9 @@ impl fmt::Display for Plan<'_> {
         for (number, &step) in (1..).zip(self.steps) {
             write!(f, "{number:digits$}  {}", self.show(step))?;
             match step {
-                Step::Dup2 { to: fd, .. } | Step::ClearCloexec { fd } => self.label(f, fd)?,
+                Step::Dup2 { to: fd, .. }
+                | Step::ClearCloexec { fd }
+                | Step::OpenFile { to: fd, .. } => self.label(f, fd)?,
                 // The same for every candidate.
                 Step::Exec { .. } | Step::ExecFd { .. } if !arguments_shown => {
                     arguments_shown = true;

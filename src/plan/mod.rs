@@ -91,7 +91,7 @@ impl<'a> Plan<'a> {
     pub fn place(&self, fd: i32) -> Option<i32> {
         let mut place = None;
         for label in self.labels {
-            if place.is_none() && self.origin(label.fd) == fd {
+            if place.is_none() && self.origin(label.fd) == Some(fd) {
                 place = Some(label.fd);
             }
         }
@@ -99,16 +99,17 @@ impl<'a> Plan<'a> {
     }
 
     /// The parent's fd of which the child's `fd` is a copy: the copies of the
-    /// plan, followed back.
-    fn origin(&self, fd: i32) -> i32 {
+    /// plan, followed back. `None`: the child opens it.
+    fn origin(&self, fd: i32) -> Option<i32> {
         let mut at = fd;
         for step in self.steps.iter().rev() {
             match *step {
                 Step::Dup2 { from, to } | Step::DupCloexec { from, to } if to == at => at = from,
+                Step::OpenFile { to, .. } if to == at => return None,
                 _ => {}
             }
         }
-        at
+        Some(at)
     }
 }
 

@@ -243,6 +243,16 @@ pub enum Step {
         /// The new root.
         path: Text,
     },
+    /// `openat(path, flags, 0666)`, and `dup2` and `close` if that is not `to`. A
+    /// placeholder holds the number until then.
+    OpenFile {
+        /// The file.
+        path: Text,
+        /// `O_*`.
+        flags: i32,
+        /// Where it is in the child.
+        to: i32,
+    },
     /// `landlock_restrict_self(fd)`.
     Landlock {
         /// The ruleset, under the parent's number.

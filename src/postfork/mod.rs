@@ -148,6 +148,10 @@ unsafe fn take(job: &Job<'_>, step: Step) -> Result<(), Errno> {
         Step::ControllingTerminal { fd } => child::controlling_terminal(fd),
         Step::Foreground { fd } => child::foreground(fd),
         Step::Close { fd } => child::close(fd),
+        // SAFETY: as above.
+        Step::OpenFile { path, flags, to } => unsafe {
+            child::open_file(string(job, path), flags, to)
+        },
         Step::AwaitParent { fd } => child::await_parent(fd),
         Step::WritePid { slot } => match job.pids.get(slot as usize) {
             // SAFETY: as above.

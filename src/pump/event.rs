@@ -82,8 +82,8 @@ pub enum Event<'a> {
         /// came here.
         pid: Option<u32>,
     },
-    /// Bytes came from a channel: at least one. They lie in the pump's buffer
-    /// until its next call.
+    /// Bytes came from a channel: at least one, or one message, which may be
+    /// empty. They lie in the pump's buffer until its next call.
     Data {
         /// The child.
         child: ChildKey,
@@ -91,6 +91,17 @@ pub enum Event<'a> {
         channel: Name<'a>,
         /// What the child wrote.
         bytes: &'a [u8],
+    },
+    /// Fds came from a channel of which they are
+    /// [received](super::Pump::receive_fds); [`take_fds`](super::Pump::take_fds)
+    /// has them. The `Data` with which they came is this channel's next.
+    Fds {
+        /// The child.
+        child: ChildKey,
+        /// The channel.
+        channel: Name<'a>,
+        /// How many came.
+        count: usize,
     },
     /// A socket pair's other side writes no more. We still may.
     HalfClosed {
@@ -106,6 +117,17 @@ pub enum Event<'a> {
         child: ChildKey,
         /// The channel.
         channel: Name<'a>,
+    },
+    /// What was read from a channel could not be written to its
+    /// [tee](super::Pump::tee), which is closed. A part of the `Data` before this
+    /// may be in it; that and all that follow are told as without a tee.
+    TeeFailed {
+        /// The child.
+        child: ChildKey,
+        /// The channel.
+        channel: Name<'a>,
+        /// Why.
+        errno: i32,
     },
     /// A channel is closed: the last event of it.
     Closed {
@@ -162,8 +184,10 @@ impl Event<'_> {
         match *self {
             Self::Made { child, .. }
             | Self::Data { child, .. }
+            | Self::Fds { child, .. }
             | Self::HalfClosed { child, .. }
             | Self::Drained { child, .. }
+            | Self::TeeFailed { child, .. }
             | Self::Closed { child, .. }
             | Self::Idle { child, .. }
             | Self::TimedOut { child }
@@ -239,6 +263,14 @@ pub enum ChannelError {
     NoHalfClose,
     /// The channel is no terminal.
     NotATerminal,
+    /// The message is longer than the socket's send buffer lets it be.
+    MessageTooLong,
+    /// The channel is no socket, so no fds go through it.
+    NoSocket,
+    /// More than 253 fds for one message, or fds without a byte to go with.
+    BadFdCount,
+    /// The tee is no regular file.
+    NoFile,
 }
 
 impl fmt::Display for ChannelError {
@@ -251,6 +283,10 @@ impl fmt::Display for ChannelError {
             Self::NotReadable => "the channel can't be read from on this side",
             Self::NoHalfClose => "a terminal can't be closed by halves",
             Self::NotATerminal => "the channel is not a terminal",
+            Self::MessageTooLong => "the message is longer than the channel can send",
+            Self::NoSocket => "the channel is no socket, which alone carries fds",
+            Self::NoFile => "a tee is a regular file, which this is not",
+            Self::BadFdCount => "fds want a byte to go with, and 253 is the most at once",
         })
     }
 }
@@ -262,10 +298,7 @@ impl From<ChannelError> for io::Error {
         let kind = match error {
             ChannelError::NoChild | ChannelError::NoChannel => io::ErrorKind::NotFound,
             ChannelError::Closed => io::ErrorKind::BrokenPipe,
-            ChannelError::NotWritable
-            | ChannelError::NotReadable
-            | ChannelError::NoHalfClose
-            | ChannelError::NotATerminal => io::ErrorKind::InvalidInput,
+            _ => io::ErrorKind::InvalidInput,
         };
         Self::new(kind, error)
     }

@@ -7,6 +7,7 @@
 //! * [`slots`]: the children, by key.
 //! * [`turns`]: from readiness to events.
 //! * [`operations`]: what the caller does with channels.
+//! * [`messages`]: the same for messages and for fds that travel.
 //! * [`timers`], [`time`], [`ladder`]: what is due when, and what is done then.
 
 extern crate std;
@@ -27,7 +28,7 @@ use self::time::{Bounds, Clock};
 use self::timers::Timers;
 use self::turns::Note;
 use crate::child::{Child, SignalError};
-use crate::limits::{READ_SIZE, WAIT_TICK_MILLIS};
+use crate::limits::{MESSAGE_SIZE_MAX, WAIT_TICK_MILLIS};
 use crate::signal::Signal;
 use crate::sys::Errno;
 use crate::sys::fd::{self, PipeWriter};
@@ -37,6 +38,7 @@ mod backend;
 mod event;
 mod ladder;
 mod lifecycle;
+mod messages;
 mod operations;
 mod outbox;
 mod slots;
@@ -135,14 +137,15 @@ enum Told {
 }
 
 impl Pump {
-    /// A pump without children. Allocates its buffer of 128 KiB.
+    /// A pump without children. Allocates its buffer of 256 KiB, half of which is
+    /// for messages alone and no memory before one needs it.
     pub fn new() -> Self {
         Self {
             slots: Slots::default(),
             sources: Sources::new(),
             turns: VecDeque::new(),
             notes: VecDeque::new(),
-            buffer: vec![0; READ_SIZE].into(),
+            buffer: vec![0; MESSAGE_SIZE_MAX].into(),
             writer: PipeWriter::new(),
             ticking: 0,
             timers: Timers::default(),
@@ -261,6 +264,7 @@ impl Pump {
                 Part::Process => self.reap(token.child),
                 Part::Channel(part) => {
                     if let Some(len) = self.channel_turn(token, part, buffer) {
+                        self.copy_to_tee(token, &buffer[..len]);
                         return Some(Told::Data { token, len });
                     }
                 }

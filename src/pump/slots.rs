@@ -9,7 +9,7 @@ use std::vec::Vec;
 
 use super::event::{ChannelError, ChildKey};
 use super::lifecycle::Lifecycle;
-use super::source::Source;
+use super::source::{AfterFlush, Source};
 use super::time::Bounds;
 use super::{Part, Token};
 use crate::channel::{ChannelInfo, Name};
@@ -112,6 +112,22 @@ impl Slots {
             return Err(ChannelError::Closed);
         }
         Ok((Token { child, part: Part::Channel(part as u32) }, source))
+    }
+
+    /// The open channel of this name, if it takes writes.
+    pub(super) fn writable(
+        &mut self,
+        child: ChildKey,
+        channel: Name<'_>,
+    ) -> Result<(Token, &mut Source), ChannelError> {
+        let (token, source) = self.find(child, channel)?;
+        if !source.info.direction.writes() {
+            return Err(ChannelError::NotWritable);
+        }
+        if !source.writing || source.after_flush != AfterFlush::Stay {
+            return Err(ChannelError::Closed);
+        }
+        Ok((token, source))
     }
 
     /// The name of a token's channel.

@@ -1,5 +1,9 @@
 //! From readiness to events: what a source does when it has its turn.
 
+extern crate std;
+
+use std::os::fd::AsFd;
+
 use super::event::{ChildKey, CloseReason, Event};
 use super::source::{AfterFlush, Got};
 use super::{Part, Pump, Token};
@@ -7,21 +11,42 @@ use crate::channel::{Direction, Kind};
 use crate::child::Exit;
 use crate::limits::PIPE_SIZE_MIN;
 use crate::signal::Signal;
-use crate::sys::Errno;
 use crate::sys::poll::Readiness;
+use crate::sys::{Errno, fd};
 
 /// An event that needs no more work, until it is told.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Note {
-    Made { child: ChildKey, pid: Option<u32> },
+    Made {
+        child: ChildKey,
+        pid: Option<u32>,
+    },
+    /// So many fds came.
+    Fds(Token, usize),
     HalfClosed(Token),
     Drained(Token),
-    Closed { token: Token, reason: CloseReason, unsent: usize },
+    TeeFailed(Token, Errno),
+    Closed {
+        token: Token,
+        reason: CloseReason,
+        unsent: usize,
+    },
     Idle(Token),
-    TimedOut { child: ChildKey },
-    Signalled { child: ChildKey, signal: Signal },
-    Exited { child: ChildKey, exit: Exit },
-    Ended { child: ChildKey, exit: Exit },
+    TimedOut {
+        child: ChildKey,
+    },
+    Signalled {
+        child: ChildKey,
+        signal: Signal,
+    },
+    Exited {
+        child: ChildKey,
+        exit: Exit,
+    },
+    Ended {
+        child: ChildKey,
+        exit: Exit,
+    },
 }
 
 impl Pump {
@@ -33,10 +58,17 @@ impl Pump {
         let name = |token| self.slots.name(token);
         match note {
             Note::Made { child, pid } => Event::Made { child, pid },
+            Note::Fds(token, count) => {
+                Event::Fds { child: token.child, channel: name(token), count }
+            }
             Note::HalfClosed(token) => {
                 Event::HalfClosed { child: token.child, channel: name(token) }
             }
             Note::Drained(token) => Event::Drained { child: token.child, channel: name(token) },
+            Note::TeeFailed(token, errno) => {
+                let (child, errno) = (token.child, errno.raw_os_error());
+                Event::TeeFailed { child, channel: name(token), errno }
+            }
             Note::Closed { token, reason, unsent } => {
                 Event::Closed { child: token.child, channel: name(token), reason, unsent }
             }
@@ -75,7 +107,14 @@ impl Pump {
             }
             return None;
         }
-        if source.paused || !ready.intersects(Readiness::READ | Readiness::HANGUP) {
+        if source.paused {
+            return None;
+        }
+        if let Some(held) = source.held.take() {
+            buffer[..held.len()].copy_from_slice(&held);
+            return Some(held.len());
+        }
+        if source.stopped() || !ready.intersects(Readiness::READ | Readiness::HANGUP) {
             return None;
         }
         match source.read(buffer) {
@@ -92,6 +131,17 @@ impl Pump {
                 self.heard(token);
                 return Some(len);
             }
+            Got::Fds(len, count) => {
+                // The fds are told first, and the buffer is not to be relied on
+                // for longer than one call.
+                source.held = Some(buffer[..len].into());
+                source.in_turn = true;
+                self.turns.push_front(token);
+                self.notes.push_back(Note::Fds(token, count));
+                // That may have been as many as wait for somebody.
+                self.update(token);
+            }
+            Got::Nothing if source.last_words => self.close_channel(token, CloseReason::Peer),
             Got::Nothing => {}
             Got::End => self.reading_ended(token, gone),
             Got::Failed(errno) => {
@@ -99,6 +149,16 @@ impl Pump {
             }
         }
         None
+    }
+
+    /// Writes what was read to the channel's file too, if it has one.
+    pub(super) fn copy_to_tee(&mut self, token: Token, bytes: &[u8]) {
+        let Some(source) = self.slots.source(token) else { return };
+        let Some(file) = &source.tee else { return };
+        if let Err(errno) = fd::write_all(file.as_fd(), bytes) {
+            source.tee = None;
+            self.notes.push_back(Note::TeeFailed(token, errno));
+        }
     }
 
     /// A process's turn: reaps it if it has ended.
@@ -121,8 +181,9 @@ impl Pump {
         }
         self.notes.push_back(Note::Exited { child, exit });
         self.bound_drain(child);
-        if ended {
-            self.notes.push_back(Note::Ended { child, exit });
+        match ended {
+            true => self.notes.push_back(Note::Ended { child, exit }),
+            false => self.hear_last_words(child),
         }
     }
 
@@ -154,9 +215,11 @@ impl Pump {
     /// read; then that end closes it.
     pub(super) fn writing_failed(&mut self, token: Token, errno: Errno) {
         let Some(source) = self.slots.source(token) else { return };
-        let terminal = source.info.kind == Kind::Terminal;
-        let by_peer =
-            matches!(errno, Errno::PIPE | Errno::CONNRESET) || terminal && errno == Errno::IO;
+        let gone = [Errno::PIPE, Errno::CONNRESET, Errno::CONNREFUSED, Errno::NOTCONN];
+        let by_peer = match source.info.kind {
+            Kind::Terminal => errno == Errno::IO,
+            _ => gone.contains(&errno),
+        };
         if by_peer && source.reading && source.after_flush != AfterFlush::Close {
             source.unsent += source.outbox.clear();
             source.writing = false;
@@ -201,7 +264,7 @@ impl Pump {
     fn reading_ended(&mut self, token: Token, gone: bool) {
         let Some(source) = self.slots.source(token) else { return };
         source.reading = false;
-        let by_halves = source.info.kind == Kind::Socket;
+        let by_halves = source.info.kind.is_socket();
         if source.writing && !gone && by_halves {
             self.notes.push_back(Note::HalfClosed(token));
             return self.after_flush(token);

@@ -1,9 +1,9 @@
 //! From a prepared command to a running child, or to an error and nothing left.
 //!
 //! * [`prepare`]: all that spawns share, worked out once.
-//! * [`setup`]: what is to be set up, as steps.
-//! * [`opener`]: how each channel's ends come about.
-//! * [`terminals`]: channels that are PTYs.
+//! * [`setup`]: what is to be set up, as steps; [`child_files`]: files that the child opens.
+//! * [`opener`]: how each channel's ends come about; [`fifo`]: those of a named pipe;
+//!   [`terminals`]: which channels are PTYs.
 //! * [`open`]: the channels of one spawn, and the plan that they make whole.
 //! * [`launch`]: the clone, and what the child reported.
 
@@ -24,7 +24,9 @@ use crate::sys::hook::Hook;
 use crate::sys::memory::Region;
 use crate::sys::{Errno, Features};
 
+mod child_files;
 mod error;
+mod fifo;
 mod id_maps;
 mod launch;
 mod open;
@@ -36,7 +38,7 @@ mod terminals;
 
 pub use self::error::SpawnError;
 pub use self::open::Opened;
-use self::opener::Opener;
+use self::opener::{Made, Opener};
 
 /// A command with everything worked out: spawns again and again, without
 /// allocation in parent or child.
@@ -102,9 +104,9 @@ impl CloneExtras<'_> {
 #[derive(Debug)]
 struct Scratch {
     region: Region,
-    /// The child's ends that the parent closes after the fork, one for each
-    /// opener.
-    theirs: Vec<Option<OwnedFd>>,
+    /// What the openers have made, one for each: the child's ends, which the
+    /// parent closes after the fork.
+    made: Vec<Made>,
     map: Vec<Mapping>,
     cells: Vec<Cell>,
     /// Steps before the fd map, with the numbers of this spawn in them.
@@ -123,7 +125,7 @@ impl Scratch {
         let system = |errno: Errno| PlanError::System { call: "mmap", errno: errno.raw_os_error() };
         Ok(Self {
             region: Region::map().map_err(system)?,
-            theirs: Vec::with_capacity(openers),
+            made: Vec::with_capacity(openers),
             map: Vec::with_capacity(entries),
             // Never fewer than kept fds, so that a free number is found.
             cells: iter::repeat_n(Cell::NEW, entries.max(KEPT_MAX)).collect(),

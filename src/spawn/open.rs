@@ -19,7 +19,7 @@ use crate::sys::{Errno, Features, fd, process};
 
 /// A spawn about to happen: its channels are open, its plan is complete.
 ///
-/// Dropped, it closes what was opened, and nothing that was given.
+/// Dropped, it closes what was opened and gives back what was given.
 ///
 /// ```
 /// use forkplan::Command;
@@ -115,7 +115,14 @@ impl Opened<'_, '_> {
                     thread::sleep(busy);
                     busy *= 2;
                 }
-                result => return result,
+                Ok(child) => {
+                    let Prepared { openers, scratch, .. } = &mut *self.prepared;
+                    for (opener, made) in openers.iter().zip(scratch.made.drain(..)) {
+                        opener.settle(made);
+                    }
+                    return Ok(child);
+                }
+                Err(error) => return Err(error),
             }
             self.complete_plan()?;
         }
@@ -149,14 +156,14 @@ impl Opened<'_, '_> {
     }
 
     fn open_channels(&mut self) -> Result<(), SpawnError> {
-        let Prepared { openers, scratch, .. } = &mut *self.prepared;
-        scratch.theirs.clear();
-        for opener in openers.iter() {
-            let (ours, their) = opener.open()?;
-            if let Some(end) = ours {
+        let Prepared { openers, entries, scratch, .. } = &mut *self.prepared;
+        for (opener, channel) in openers.iter().zip(0..) {
+            let entry = || entries.iter().find(|entry| entry.channel == channel);
+            let mut made = opener.open(|| entry().map_or(-1, |entry| entry.fd))?;
+            if let Some(end) = made.ours.take() {
                 self.ends.push(end);
             }
-            scratch.theirs.push(their);
+            scratch.made.push(made);
         }
         Ok(())
     }
@@ -171,7 +178,7 @@ impl Opened<'_, '_> {
         let Prepared { openers, entries, scratch, .. } = &mut *self.prepared;
         scratch.map.clear();
         for entry in entries.iter() {
-            let opened = scratch.theirs[entry.channel].as_ref().map(OwnedFd::as_raw_fd);
+            let opened = scratch.made[entry.channel].theirs.as_ref().map(OwnedFd::as_raw_fd);
             let source = opened.or_else(|| openers[entry.channel].number());
             let source = source.ok_or_else(|| failed("open")(Errno::BADF))?;
             scratch.map.push(Mapping { target: entry.fd, source });
@@ -196,7 +203,7 @@ impl Opened<'_, '_> {
     /// numbers of this spawn in them.
     fn note_needed(&mut self) {
         let Prepared { clone, setup, terminals, scratch, .. } = &mut *self.prepared;
-        let Scratch { theirs, before, early, keep, .. } = scratch;
+        let Scratch { made, before, early, keep, .. } = scratch;
         early.clear();
         early.extend(setup.early.iter().map(PassedFd::number));
         before.clear();
@@ -206,7 +213,7 @@ impl Opened<'_, '_> {
             before.extend([Step::Close { fd: writer }, Step::AwaitParent { fd: reader }]);
         }
         before.extend_from_slice(&setup.before);
-        let slave = terminals.controlling.and_then(|index| theirs[index].as_ref());
+        let slave = terminals.controlling.and_then(|index| made[index].theirs.as_ref());
         if let Some(slave) = slave.map(OwnedFd::as_raw_fd) {
             early.push(slave);
             for step in before.iter_mut().filter(|step| **step == CONTROLLING) {
@@ -263,8 +270,11 @@ impl Opened<'_, '_> {
 impl Drop for Opened<'_, '_> {
     fn drop(&mut self) {
         self.give_terminals_back();
-        let Scratch { theirs, spares, spare_numbers, .. } = &mut self.prepared.scratch;
-        theirs.clear();
+        let Prepared { openers, scratch, .. } = &mut *self.prepared;
+        let Scratch { made, spares, spare_numbers, .. } = scratch;
+        for (opener, made) in openers.iter().zip(made.drain(..)) {
+            opener.take_back(made);
+        }
         spares.clear();
         spare_numbers.clear();
     }

@@ -11,9 +11,12 @@ use std::vec::Vec;
 use rustix::fs::OFlags;
 
 use super::SpawnError;
+use super::fifo::{Fifo, Named};
 use crate::channel::{Channel, Open, OpenError, PassedFd, Pty};
 use crate::command::{Mapped, PlanError};
-use crate::sys::{Errno, fd};
+use crate::sys::once::OnceFd;
+use crate::sys::socket::MessageKind;
+use crate::sys::{Errno, fd, memfd, socket};
 
 /// How a channel's ends come about at a spawn.
 #[derive(Clone, Debug)]
@@ -22,8 +25,12 @@ pub(super) enum Opener<'fd> {
     WritePipe,
     SocketPair,
     Pty(Pty),
+    MessagePair(MessageKind),
+    Fifo(Fifo),
     File { path: CString, flags: OFlags },
+    Bytes(Arc<Vec<u8>>),
     Shared(Arc<OwnedFd>),
+    Given(Arc<OnceFd>),
     Passthrough(PassedFd<'fd>),
 }
 
@@ -37,35 +44,71 @@ impl Opener<'_> {
         }
     }
 
-    /// Opens the channel for one spawn: the parent's end and the child's, as far
-    /// as they are made now.
-    pub(super) fn open(&self) -> Result<(Option<OwnedFd>, Option<OwnedFd>), SpawnError> {
+    /// Opens the channel for one spawn: the ends that are made now, or given.
+    ///
+    /// `target` is asked for a child fd of the channel, for an error to name.
+    pub(super) fn open(&self, target: impl Fn() -> i32) -> Result<Made, SpawnError> {
+        let pair = |(ours, theirs)| Made { ours: Some(ours), theirs: Some(theirs), name: None };
+        let theirs = |theirs| Made { theirs: Some(theirs), ..Made::default() };
         Ok(match self {
-            Self::ReadPipe => {
-                let (reader, writer) = fd::pipe().map_err(failed("pipe2"))?;
-                (Some(reader), Some(writer))
-            }
+            Self::ReadPipe => pair(fd::pipe().map_err(failed("pipe2"))?),
             Self::WritePipe => {
                 let (reader, writer) = fd::pipe().map_err(failed("pipe2"))?;
-                (Some(writer), Some(reader))
+                pair((writer, reader))
             }
-            Self::SocketPair => {
-                let (ours, their) = fd::socket_pair().map_err(failed("socketpair"))?;
-                (Some(ours), Some(their))
+            Self::SocketPair => pair(fd::socket_pair().map_err(failed("socketpair"))?),
+            Self::MessagePair(kind) => {
+                pair(socket::message_pair(*kind).map_err(failed("socketpair"))?)
             }
-            Self::Pty(pty) => {
-                let (master, slave) = pty.open().map_err(no_terminal)?;
-                (Some(master), Some(slave))
+            Self::Fifo(fifo) => {
+                let (ours, theirs, name) = fifo.open()?;
+                Made { name: Some(name), ..pair((ours, theirs)) }
             }
+            Self::Pty(pty) => pair(pty.open().map_err(|error| no_terminal(error, target()))?),
             Self::File { path, flags } => {
                 let opened = fd::open(path, *flags, Open::MODE);
                 let subject =
                     |e: Errno| SpawnError::in_parent(format!("open {path:?}"), e.raw_os_error());
-                (None, Some(opened.map_err(subject)?))
+                theirs(opened.map_err(subject)?)
             }
-            Self::Shared(_) | Self::Passthrough(_) => (None, None),
+            Self::Bytes(bytes) => {
+                theirs(memfd::sealed(bytes).map_err(|(call, errno)| failed(call)(errno))?)
+            }
+            Self::Given(given) => {
+                theirs(given.take().ok_or_else(|| PlanError::AlreadyGiven { fd: target() })?)
+            }
+            Self::Shared(_) | Self::Passthrough(_) => Made::default(),
         })
     }
+
+    /// After a spawn that succeeded: what the child alone shall have is closed
+    /// here, and a name that nobody needs goes.
+    pub(super) fn settle(&self, made: Made) {
+        if let (Self::Fifo(fifo), Some(name)) = (self, made.name) {
+            fifo.settle(name);
+        }
+    }
+
+    /// After one that failed, or never was: what was given goes back, what was
+    /// made is closed, and a name that was made goes.
+    pub(super) fn take_back(&self, made: Made) {
+        match (self, made.theirs, made.name) {
+            (Self::Given(given), Some(theirs), _) => given.put_back(theirs),
+            (Self::Fifo(fifo), _, Some(name)) => fifo.take_back(name),
+            _ => {}
+        }
+    }
+}
+
+/// What was made of a channel for one spawn.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    /// Our end, until it is moved to the child's handle.
+    pub(super) ours: Option<OwnedFd>,
+    /// The child's end.
+    pub(super) theirs: Option<OwnedFd>,
+    /// Of a named pipe.
+    name: Option<Named>,
 }
 
 /// One for each channel. `/dev/null` is opened once.
@@ -83,30 +126,49 @@ fn opener<'fd>(
         Channel::WritePipe => Opener::WritePipe,
         Channel::SocketPair => Opener::SocketPair,
         Channel::Pty(pty) => Opener::Pty(pty.clone()),
+        Channel::SeqpacketPair => message_pair(MessageKind::Seqpacket, "SeqpacketPair")?,
+        Channel::DatagramPair => message_pair(MessageKind::Datagram, "DatagramPair")?,
+        Channel::NamedPipe(pipe) => Opener::Fifo(Fifo::new(pipe)?),
         Channel::Passthrough(source) => Opener::Passthrough(source.clone()),
+        Channel::Given(given) => Opener::Given(given.cell().clone()),
         Channel::File(file) => {
             let nul = || PlanError::NulByte { what: "path of a file".into() };
             let (path, flags): (CString, OFlags) = file.freeze().ok_or_else(nul)?;
             Opener::File { path, flags }
         }
-        Channel::Null => Opener::Shared(match null {
-            Some(null) => null.clone(),
-            None => {
-                let opened = fd::open_null();
-                let opened = opened.map_err(|e| PlanError::System {
-                    call: "open \"/dev/null\"",
-                    errno: e.raw_os_error(),
-                })?;
-                null.insert(Arc::new(opened)).clone()
-            }
-        }),
+        Channel::Bytes(_) if !memfd::HAS_MEMFD => {
+            return Err(PlanError::Unsupported { what: "Channel::bytes" });
+        }
+        Channel::Bytes(input) => Opener::Bytes(input.bytes().clone()),
+        Channel::Null => Opener::Shared(shared_null(null)?),
+        // It holds the number until the child opens the file there.
+        Channel::FileInChild(_) => Opener::Shared(shared_null(null)?),
     })
 }
 
-fn no_terminal(error: OpenError) -> SpawnError {
+/// `target`: a child fd of the channel.
+fn no_terminal(error: OpenError, target: i32) -> SpawnError {
     match error {
         OpenError::Call(call, errno) => failed(call)(errno),
-        OpenError::Gone => failed("the adopted PTY, which another child has got")(Errno::BADF),
+        OpenError::Gone => PlanError::AlreadyGiven { fd: target }.into(),
+    }
+}
+
+fn shared_null(null: &mut Option<Arc<OwnedFd>>) -> Result<Arc<OwnedFd>, PlanError> {
+    if let Some(null) = null {
+        return Ok(null.clone());
+    }
+    let opened = fd::open_null().map_err(|errno| PlanError::System {
+        call: "open \"/dev/null\"",
+        errno: errno.raw_os_error(),
+    })?;
+    Ok(null.insert(Arc::new(opened)).clone())
+}
+
+fn message_pair<'fd>(kind: MessageKind, what: &'static str) -> Result<Opener<'fd>, PlanError> {
+    match socket::HAS_MESSAGES {
+        true => Ok(Opener::MessagePair(kind)),
+        false => Err(PlanError::Unsupported { what }),
     }
 }
 

@@ -17,8 +17,8 @@ use super::opener::openers;
 use super::setup::map_lines;
 use super::strings::{Extra, Frozen, Scripts, Strings, TooLong};
 use super::terminals::Terminals;
-use super::{CloneExtras, Entry, Prepared, Scratch, steps_max};
-use crate::channel::{Channel, ChannelInfo};
+use super::{CloneExtras, Entry, Prepared, Scratch, child_files, steps_max};
+use crate::channel::{Channel, ChannelInfo, Name, OwnedName};
 use crate::command::{Command, Environment, Mapped, Namespaces, PlanError};
 use crate::plan::{Finish, Label, Program, Step, Text, candidates, finish};
 use crate::signal::Signal;
@@ -32,10 +32,10 @@ impl<'fd> Command<'fd> {
     /// A prepared command spawns again and again, without allocation. Nothing
     /// that is changed here or in the environment later touches it.
     pub fn prepare(&self) -> Result<Prepared<'fd>, PlanError> {
-        let features = self.features()?;
+        let channels = self.all_channels();
+        let features = self.features(&channels)?;
         self.check_setup(features)?;
         let limit = fd::limit();
-        let channels = self.all_channels();
         let entries = entries(&channels, limit)?;
         check_names(&channels)?;
 
@@ -44,13 +44,15 @@ impl<'fd> Command<'fd> {
         let labels = labels(&mut strings, &channels, &entries)?;
         let program = self.program(&mut strings, &environment)?;
         let terminals = Terminals::among(&channels, &self.setup)?;
-        let setup = self.setup_steps(&mut strings, terminals.controlling.is_some())?;
+        let pty = terminals.controlling.is_some();
+        let setup = self.setup_steps(&channels, &mut strings, pty)?;
         let mut finish: Vec<Step> = finish(&self.finish(&mut strings, features)?).collect();
         let (exec, shell) = self.exec_steps(&mut strings, &environment)?;
         finish.extend(exec);
         let pid_keys = self.setup.pid_keys.iter().map(|key| key.as_bytes().into()).collect();
         let extra = Extra { pid_keys, shell };
 
+        let infos = infos(&channels, self.default_writer.as_ref())?;
         let openers = openers(&channels)?;
         let fixed = setup.before.len() + setup.after.len() + finish.len();
         let scratch = Scratch::new(entries.len(), openers.len(), steps_max(fixed, entries.len()))?;
@@ -62,7 +64,7 @@ impl<'fd> Command<'fd> {
         Ok(Prepared {
             strings: strings.freeze(program, extra),
             openers,
-            infos: infos(&channels),
+            infos,
             entries: entries.into(),
             labels: labels.into(),
             clone: self.clone_extras(),
@@ -140,14 +142,14 @@ impl<'fd> Command<'fd> {
     }
 
     /// What the kernel has and the user does not exclude.
-    fn features(&self) -> Result<Features, PlanError> {
+    fn features(&self, channels: &[Mapped<'_>]) -> Result<Features, PlanError> {
         let mut features = (Features::of_this_kernel() - self.without).consistent();
         if self.inherit_unnamed_fds {
             // The step that ends the sharing leaves fds behind, so there is none
             // here, and the moves would be the parent's.
             features -= Features::SHARED_FILES;
         }
-        if self.must_fork() {
+        if self.must_fork() || child_files::are_asked_for(channels) {
             features = (features - Features::SHARED_MEMORY).consistent();
         }
         let missing = self.require - features;
@@ -348,12 +350,24 @@ fn labels(
 }
 
 /// The channels of which the parent has an end, in their order.
-fn infos(channels: &[Mapped<'_>]) -> Arc<[ChannelInfo]> {
+fn infos(
+    channels: &[Mapped<'_>],
+    default_writer: Option<&OwnedName>,
+) -> Result<Arc<[ChannelInfo]>, PlanError> {
     let with_end = channels.iter().filter_map(|mapped| {
         let end = mapped.channel.end_info()?;
-        Some(ChannelInfo { name: mapped.name.clone(), fds: mapped.fds.clone().into(), end })
+        let (name, fds) = (mapped.name.clone(), mapped.fds.clone().into());
+        Some(ChannelInfo { name, fds, end, default_writer: false })
     });
-    with_end.collect()
+    let mut infos: Vec<ChannelInfo> = with_end.collect();
+    let name = default_writer.map_or(Name::Fd(0), OwnedName::get);
+    let writes = |info: &&mut ChannelInfo| info.is(name) && info.end.direction.writes();
+    match infos.iter_mut().find(writes) {
+        Some(info) => info.default_writer = true,
+        None if default_writer.is_none() => {}
+        None => return Err(PlanError::BadDefaultWriter { name: name.to_string() }),
+    }
+    Ok(infos.into())
 }
 
 impl From<TooLong> for PlanError {

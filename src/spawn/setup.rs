@@ -8,12 +8,13 @@ use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
 
+use super::child_files::open_steps;
 use super::prepare::checked;
 use super::strings::Strings;
 use super::terminals;
 use crate::channel::PassedFd;
 use crate::command::{
-    Command, Directory, Groups, IdRange, Namespaces, PlanError, Scheduler, Setup,
+    Command, Directory, Groups, IdRange, Mapped, Namespaces, PlanError, Scheduler, Setup,
 };
 use crate::plan::Step;
 use crate::sys::numbers::LINUX_STEPS;
@@ -107,12 +108,14 @@ impl<'fd> Command<'fd> {
     /// * a session comes before its terminal, and that before a foreground group;
     /// * limits come after the fd map, for a low `RLIMIT_NOFILE` would forbid it;
     /// * groups, gid, uid: each takes away the right to change the next;
+    /// * files that the child opens after the ids, so with the program's rights;
     /// * the parent's death after the ids, since a change of ids clears it;
     /// * Landlock after all that opens a file.
     ///
     /// `pty`: one of the channels is to be the controlling terminal.
     pub(super) fn setup_steps(
         &self,
+        channels: &[Mapped<'fd>],
         strings: &mut Strings,
         pty: bool,
     ) -> Result<Steps<'fd>, PlanError> {
@@ -122,6 +125,7 @@ impl<'fd> Command<'fd> {
         self.directory_steps(&mut steps, strings)?;
         self.limit_steps(&mut steps, strings)?;
         self.identity_steps(&mut steps, strings)?;
+        steps.after.extend(open_steps(channels, strings)?);
         self.restriction_steps(&mut steps);
         Ok(steps)
     }

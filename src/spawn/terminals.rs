@@ -95,12 +95,12 @@ impl Opened<'_, '_> {
     /// Gives adopted PTYs back to the command, for its next spawn. After a spawn
     /// that succeeded there is none: our ends are the child's handle's.
     pub(super) fn give_terminals_back(&mut self) {
-        let Scratch { theirs, .. } = &mut self.prepared.scratch;
+        let Scratch { made, .. } = &mut self.prepared.scratch;
         for place in &self.prepared.terminals.places {
             let Opener::Pty(pty) = &self.prepared.openers[place.opener] else { continue };
             let Some(master) = self.ends.take(place.end) else { continue };
             // The two are opened together.
-            if let Some(slave) = theirs.get_mut(place.opener).and_then(Option::take) {
+            if let Some(slave) = made.get_mut(place.opener).and_then(|made| made.theirs.take()) {
                 pty.give_back(master, slave);
             }
         }

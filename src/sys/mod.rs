@@ -8,8 +8,8 @@
 //! * [`clone`]: one way to make a child that shares the parent's memory, one to
 //!   make a child that has a copy.
 //! * [`features`], [`probe`]: what the kernel has.
-//! * [`fd`], [`memory`], [`once`], [`poll`], [`epoll`], [`process`], [`signals`],
-//!   [`terminal`]: the parent's calls.
+//! * [`fd`], [`fifo`], [`memfd`], [`memory`], [`once`], [`poll`], [`epoll`], [`process`],
+//!   [`signals`], [`socket`], [`terminal`]: the parent's calls.
 
 #[cfg(not(unix))]
 compile_error!("forkplan is for Unix");
@@ -35,7 +35,9 @@ pub(crate) mod epoll;
 mod errno;
 pub(crate) mod fd;
 pub(crate) mod features;
+pub(crate) mod fifo;
 pub(crate) mod hook;
+pub(crate) mod memfd;
 pub(crate) mod memory;
 pub(crate) mod numbers;
 pub(crate) mod once;
@@ -43,6 +45,7 @@ pub(crate) mod poll;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod signals;
+pub(crate) mod socket;
 pub(crate) mod terminal;
 pub(crate) mod users;
 

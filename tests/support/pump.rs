@@ -36,8 +36,10 @@ impl Watch {
 pub(crate) enum Seen {
     Made(Option<u32>),
     Data(String, Vec<u8>),
+    Fds(String, usize),
     HalfClosed(String),
     Drained(String),
+    TeeFailed(String, i32),
     Closed(String, CloseReason, usize),
     Idle(String),
     TimedOut,
@@ -53,10 +55,14 @@ pub(crate) fn owned(event: Event<'_>) -> (ChildKey, Seen) {
         Event::Data { child, channel, bytes } => {
             (child, Seen::Data(channel.to_string(), bytes.to_vec()))
         }
+        Event::Fds { child, channel, count } => (child, Seen::Fds(channel.to_string(), count)),
         Event::HalfClosed { child, channel } => (child, Seen::HalfClosed(channel.to_string())),
         Event::Drained { child, channel } => (child, Seen::Drained(channel.to_string())),
         Event::Closed { child, channel, reason, unsent } => {
             (child, Seen::Closed(channel.to_string(), reason, unsent))
+        }
+        Event::TeeFailed { child, channel, errno } => {
+            (child, Seen::TeeFailed(channel.to_string(), errno))
         }
         Event::Idle { child, channel } => (child, Seen::Idle(channel.to_string())),
         Event::TimedOut { child } => (child, Seen::TimedOut),
