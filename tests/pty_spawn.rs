@@ -19,8 +19,8 @@ use forkplan::{
     Attributes, Child, Command, ControlCharacter, PassedFd, PlanError, Pty, Terminal, WindowSize,
 };
 use pty::{pair, read_to_eio};
-use rustix::process::geteuid;
-use support::{PATHS, pause, session_of, terminal_number};
+use rustix::process::{Resource, Rlimit, geteuid, setrlimit};
+use support::{EXCLUSIONS, PATHS, in_subprocesses, pause, session_of, terminal_number};
 
 fn sh<'fd>(script: &str) -> Command<'fd> {
     let mut command = Command::new("sh");
@@ -362,6 +362,34 @@ fn a_child_whose_root_has_no_devices_has_a_terminal() {
         std::io::Write::write_all(&mut &master, b"\x03").unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(forkplan::Signal::INT));
     }
+}
+
+#[test]
+fn a_terminal_may_land_on_0_1_and_2_of_a_parent_that_has_them_closed() {
+    let name = "a_terminal_may_land_on_0_1_and_2_of_a_parent_that_has_them_closed";
+    in_subprocesses(name, 8, |closed| {
+        for fd in (0..3).filter(|fd| closed >> fd & 1 == 1) {
+            // SAFETY: this process is the test's own.
+            unsafe { libc::close(fd) };
+        }
+        // Of the slowest way of closing.
+        let current = Some(1024);
+        setrlimit(Resource::Nofile, Rlimit { current, maximum: current }).unwrap();
+        for without in EXCLUSIONS {
+            for fds in [&[0, 1, 2][..], &[1], &[2, 0]] {
+                let mut command = Command::new("sh");
+                let script = format!("tty <&{0} >&{0}; echo controls >/dev/tty", fds[0]);
+                command.args(["-c", &script]).channel("terminal", Pty::new(), fds.iter().copied());
+                let mut prepared = command.without(without).prepare().unwrap();
+                let opened = prepared.open().unwrap();
+                let name = opened.terminal_name("terminal").unwrap();
+                let mut child = opened.spawn().unwrap();
+                let said = read_to_eio(child.take("terminal").unwrap());
+                assert_eq!(said, format!("{}\r\ncontrols\r\n", name.display()));
+                child.wait().unwrap();
+            }
+        }
+    });
 }
 
 #[test]

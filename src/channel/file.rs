@@ -53,7 +53,7 @@ impl Open {
     pub(crate) const MODE: Mode = Mode::from_raw_mode(0o666);
 }
 
-/// A path and how it is opened: made by [`Channel::file`].
+/// A path and how it is opened: made by [`Channel::file`](crate::Channel::file).
 ///
 /// ```
 /// use forkplan::{Channel, Open};
@@ -84,7 +84,8 @@ impl OpenFile {
     }
 }
 
-/// A path and how the child opens it: made by [`Channel::file_in_child`].
+/// A path and how the child opens it: made by
+/// [`Channel::file_in_child`](crate::Channel::file_in_child).
 ///
 /// ```
 /// use forkplan::{Channel, Open};
