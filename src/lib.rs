@@ -47,8 +47,10 @@
 //! # Child fds
 //!
 //! Any of the child's fds may be connected to any [`Channel`]: a pipe that the
-//! parent reads or writes, a socket pair, a terminal, a file, the null device, or any fd of
-//! the parent's. One channel may be on several fds; 0, 1 and 2 are like all
+//! parent reads or writes, a socket pair with or without message boundaries, a
+//! terminal, a named pipe, a file that the parent or the child opens, bytes from
+//! memory, the null device, any fd of the parent's, lent or given away, or a pipe to
+//! another child. One channel may be on several fds; 0, 1 and 2 are like all
 //! others. The [solver](plan::FdMap) finds the cheapest `dup2`s for any map,
 //! permutations included, and is of use alone. What nobody named is closed.
 //!
@@ -117,9 +119,13 @@ pub use crate::command::{
     Scheduler, UNLIMITED,
 };
 pub use crate::plan::Plan;
-pub use crate::pump::{Backend, ChannelError, ChildKey, CloseReason, Event, Ladder, Pump};
+pub use crate::pump::{
+    Backend, Change, ChannelError, ChildKey, CloseReason, EmbeddedPump, Event, Ladder, Pump,
+    PumpGuard, SourceKey,
+};
 pub use crate::signal::{Signal, UnknownSignal};
 pub use crate::spawn::{Opened, Prepared, SpawnError};
+pub use crate::sys::poll::{Interest, Readiness};
 pub use crate::sys::{Features, HookFunction};
 
 #[doc = include_str!("command/steps.md")]

@@ -12,8 +12,8 @@ use core::hint::black_box;
 use core::sync::atomic::{AtomicI32, Ordering};
 use std::alloc::System;
 
-use forkplan::Channel::{self, ReadPipe, SocketPair, WritePipe};
-use forkplan::{Command, Features, OnDrop, Open, Pty, WindowSize};
+use forkplan::Channel::{self, DatagramPair, Null, ReadPipe, SeqpacketPair, SocketPair, WritePipe};
+use forkplan::{Command, Features, NamedPipe, OnDrop, Open, Pty, WindowSize};
 use support::{EXCLUSIONS, PATHS, in_subprocess, pause};
 
 /// Counts each thread's allocations, and ends any process but the one that
@@ -119,6 +119,32 @@ fn a_prepared_spawn_and_its_wait_allocate_nothing() {
                     }
                 });
                 assert_eq!(allocated, 0, "without {without:?}, inherit {inherit}");
+            }
+        }
+    });
+}
+
+#[test]
+fn no_kind_of_channel_allocates_when_it_is_opened_again() {
+    armed("no_kind_of_channel_allocates_when_it_is_opened_again", || {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = |name: &str| dir.path().join(name);
+        for without in EXCLUSIONS {
+            let mut command = Command::new("/bin/true");
+            command.without(without).fd(0, Channel::bytes("input")).fd(1, SeqpacketPair);
+            command.fd(2, DatagramPair).fd(3, NamedPipe::read(fifo("a")).create(0o600).unlink());
+            command.fds([4, 5], NamedPipe::write(fifo("b")).create(0o600)).fd(6, Null);
+            let mut fast = command.prepare().unwrap();
+            command.fds([7, 8], Channel::file_in_child("/dev/null", Open::Append));
+            let mut forked = command.prepare().unwrap();
+            for prepared in [&mut fast, &mut forked] {
+                prepared.spawn().unwrap().wait().unwrap();
+                let allocated = count(|| {
+                    for _ in 0..10 {
+                        assert!(prepared.spawn().unwrap().wait().unwrap().success());
+                    }
+                });
+                assert_eq!(allocated, 0, "without {without:?}");
             }
         }
     });

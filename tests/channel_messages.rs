@@ -166,6 +166,25 @@ fn messages_before_the_end_are_told_before_it() {
     }
 }
 
+/// A peer that closes with something unread is an error that such sockets tell
+/// before what is queued.
+#[test]
+fn messages_of_a_child_that_leaves_ours_unread_are_told() {
+    for pair in [SocketPair, SeqpacketPair, DatagramPair] {
+        let mut driver = Driver::new();
+        let mut agent = driver.agent(|command| {
+            command.fd(3, pair);
+        });
+        let key = agent.key;
+        assert_eq!(driver.pump.write(key, 3, b"unread"), Ok(6));
+        agent.ask("printf last >&3; printf words >&3; exec 3>&-");
+        drop(agent);
+        driver.finish();
+        assert_eq!(messages(&driver, key).concat(), b"lastwords");
+        assert_eq!(driver.closed(key, "3"), Some((CloseReason::Peer, 0)));
+    }
+}
+
 #[test]
 fn a_datagram_pair_is_closed_when_the_process_was_reaped_and_not_before() {
     let mut driver = Driver::new();

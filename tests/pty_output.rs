@@ -15,9 +15,9 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
 
 use forkplan::Channel::{self, ReadPipe};
-use forkplan::{ChannelError, Child, CloseReason, Command, Event, Exit, OnDrop, Pty, Pump, Signal};
+use forkplan::{ChannelError, Child, CloseReason, Command, Event, Exit, OnDrop, Pty, Signal};
 use rustix::event::{PollFd, PollFlags, poll};
-use support::{Driver, Orphan, Random, Seen, Watch};
+use support::{Driver, Orphan, Random, Seen, TestPump, Watch};
 
 fn sh(script: &str, pty: Pty) -> Command<'static> {
     let mut command = Command::new("sh");
@@ -255,7 +255,7 @@ fn two_hundred_terminals_at_once() {
     }
     let script = "read x; echo I have $x; read x";
     let mut prepared = sh(script, Pty::new().echo(false)).on_drop(OnDrop::Kill).prepare().unwrap();
-    let mut pump = Pump::new();
+    let mut pump = TestPump::new();
     let children: Vec<_> = (0..COUNT).map(|_| pump.add(prepared.spawn().unwrap())).collect();
     for (&child, number) in children.iter().zip(0..) {
         pump.write(child, "terminal", format!("{number}\n").as_bytes()).unwrap();

@@ -23,7 +23,9 @@ impl Pump {
     /// with the channel.
     ///
     /// There has to be a byte, and 253 fds are the most at once. The child gets
-    /// copies, with the first byte or later, by `recvmsg` (`SCM_RIGHTS`).
+    /// copies with the first byte, by `recvmsg` (`SCM_RIGHTS`). What the system
+    /// refuses (`ETOOMANYREFS`: too many of this user's are on their way) closes
+    /// the channel with that error.
     ///
     /// ```no_run
     /// use forkplan::{Channel::*, Command, Pump};

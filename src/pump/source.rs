@@ -10,7 +10,7 @@ use std::vec::Vec;
 use super::outbox::Outbox;
 use super::timers::Timer;
 use crate::channel::{EndInfo, Kind};
-use crate::limits::{FDS_WAITING_MAX, PIPE_SIZE_MAX, READ_SIZE, WRITES_PER_TURN_MAX};
+use crate::limits::{FDS_WAITING_MAX, PIPE_SIZE_MAX, READ_SIZE};
 use crate::sys::fd::{self, PipeWriter};
 use crate::sys::poll::{Interest, Readiness};
 use crate::sys::{Errno, socket};
@@ -166,10 +166,10 @@ impl Source {
         }
     }
 
-    /// Writes what is queued, in a bounded number of writes. An error says that
+    /// Writes what is queued, in at most so many writes. An error says that
     /// nobody reads any more, or that the write failed.
-    pub(super) fn flush(&mut self, writer: &mut PipeWriter) -> Result<(), Errno> {
-        for _ in 0..WRITES_PER_TURN_MAX {
+    pub(super) fn flush(&mut self, writer: &mut PipeWriter, writes: u32) -> Result<(), Errno> {
+        for _ in 0..writes {
             if self.outbox.is_empty() {
                 break;
             }
@@ -215,6 +215,8 @@ impl Source {
             match socket::receive(end.as_fd(), buffer, accept) {
                 Ok(received) => break received,
                 Err(Errno::INTR) => {}
+                // Told once, and of messages before what is still queued.
+                Err(Errno::CONNRESET) if info.kind.keeps_messages() => {}
                 Err(errno) => return Got::from(errno),
             }
         };
@@ -267,14 +269,14 @@ impl Source {
         self.last_words = true;
     }
 
-    /// Closes our end. It has left the backend.
-    pub(super) fn close(&mut self) {
+    /// Gives up our end, to be closed. It has left the backend.
+    pub(super) fn close(&mut self) -> Option<OwnedFd> {
         self.tee = None;
         self.fds = Vec::new();
         self.held = None;
-        self.end = None;
         self.reading = false;
         self.writing = false;
+        self.end.take()
     }
 }
 

@@ -9,7 +9,7 @@ use super::source::{AfterFlush, Got};
 use super::{Part, Pump, Token};
 use crate::channel::{Direction, Kind};
 use crate::child::Exit;
-use crate::limits::PIPE_SIZE_MIN;
+use crate::limits::{PIPE_SIZE_MIN, WRITES_PER_TURN_MAX};
 use crate::signal::Signal;
 use crate::sys::poll::Readiness;
 use crate::sys::{Errno, fd};
@@ -53,7 +53,7 @@ impl Pump {
     /// The note as an event. A child that has ended is gone with it.
     pub(super) fn tell(&mut self, note: Note) -> Event<'_> {
         if let Note::Ended { child, .. } = note {
-            self.slots.remove(child);
+            self.forget(child);
         }
         let name = |token| self.slots.name(token);
         match note {
@@ -112,6 +112,7 @@ impl Pump {
         }
         if let Some(held) = source.held.take() {
             buffer[..held.len()].copy_from_slice(&held);
+            self.goes_on(token, ready);
             return Some(held.len());
         }
         if source.stopped() || !ready.intersects(Readiness::READ | Readiness::HANGUP) {
@@ -122,19 +123,14 @@ impl Pump {
                 if len >= PIPE_SIZE_MIN {
                     source.grow();
                 }
-                source.reads_left -= 1;
-                if source.reads_left > 0 {
-                    source.ready = ready - Readiness::WRITE;
-                    source.in_turn = true;
-                    self.turns.push_back(token);
-                }
-                self.heard(token);
+                self.goes_on(token, ready);
                 return Some(len);
             }
             Got::Fds(len, count) => {
                 // The fds are told first, and the buffer is not to be relied on
                 // for longer than one call.
                 source.held = Some(buffer[..len].into());
+                source.ready = ready;
                 source.in_turn = true;
                 self.turns.push_front(token);
                 self.notes.push_back(Note::Fds(token, count));
@@ -149,6 +145,20 @@ impl Pump {
             }
         }
         None
+    }
+
+    /// A channel was read: it may have more, and has its next turn after the others.
+    fn goes_on(&mut self, token: Token, ready: Readiness) {
+        let Some(source) = self.slots.source(token) else { return };
+        source.reads_left = source.reads_left.saturating_sub(1);
+        if source.reads_left > 0 {
+            source.ready = ready - Readiness::WRITE;
+            source.in_turn = true;
+            self.turns.push_back(token);
+        } else {
+            self.remember(token);
+        }
+        self.heard(token);
     }
 
     /// Writes what was read to the channel's file too, if it has one.
@@ -240,18 +250,31 @@ impl Pump {
         self.sources.remove(source.place);
         let Some(slot) = self.slots.get_mut(token.child) else { return };
         let Part::Channel(part) = token.part else { return };
-        slot.sources[part as usize].close();
+        let end = slot.sources[part as usize].close();
         let ended = slot.life.channel_closed();
         let exit = slot.child.exit();
+        if let (Some(end), true) = (end, self.sources.keeps_fds_open()) {
+            self.leaving.push((token, end));
+        }
         self.notes.push_back(Note::Closed { token, reason, unsent });
         if let (true, Some(exit)) = (ended, exit) {
             self.notes.push_back(Note::Ended { child: token.child, exit });
         }
     }
 
+    /// A child that has ended, with all that is left of it.
+    fn forget(&mut self, child: ChildKey) {
+        let Some(mut slot) = self.slots.remove(child) else { return };
+        if let (Some(pidfd), true) = (slot.child.take_pidfd(), self.sources.keeps_fds_open()) {
+            self.leaving.push((Token { child, part: Part::Process }, pidfd));
+        }
+    }
+
     fn flush(&mut self, token: Token) {
+        // Another loop may not tell again that there is room.
+        let writes = if self.is_foreign() { u32::MAX } else { WRITES_PER_TURN_MAX };
         let Some(source) = self.slots.source(token) else { return };
-        if let Err(errno) = source.flush(&mut self.writer) {
+        if let Err(errno) = source.flush(&mut self.writer, writes) {
             return self.writing_failed(token, errno);
         }
         if source.outbox.take_drained() && source.after_flush == AfterFlush::Stay {

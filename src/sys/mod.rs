@@ -8,8 +8,8 @@
 //! * [`clone`]: one way to make a child that shares the parent's memory, one to
 //!   make a child that has a copy.
 //! * [`features`], [`probe`]: what the kernel has.
-//! * [`fd`], [`fifo`], [`memfd`], [`memory`], [`once`], [`poll`], [`epoll`], [`process`],
-//!   [`signals`], [`socket`], [`terminal`]: the parent's calls.
+//! * [`fd`], [`fifo`], [`memfd`], [`memory`], [`once`], [`poll`], [`epoll`], [`wake`],
+//!   [`process`], [`signals`], [`socket`], [`terminal`]: the parent's calls.
 
 #[cfg(not(unix))]
 compile_error!("forkplan is for Unix");
@@ -48,6 +48,7 @@ pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod terminal;
 pub(crate) mod users;
+pub(crate) mod wake;
 
 pub(crate) use self::errno::{Errno, Message};
 use self::errno::{check, last_errno};
