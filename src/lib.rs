@@ -48,9 +48,9 @@
 //!
 //! Any of the child's fds may be connected to any [`Channel`]: a pipe that the
 //! parent reads or writes, a socket pair with or without message boundaries, a
-//! named pipe, a file that the parent or the child opens, bytes from memory, the
-//! null device, any fd of the parent's, lent or given away, or a pipe to another
-//! child. One channel may be on several fds; 0, 1 and 2 are like all
+//! terminal, a named pipe, a file that the parent or the child opens, bytes from
+//! memory, the null device, any fd of the parent's, lent or given away, or a pipe to
+//! another child. One channel may be on several fds; 0, 1 and 2 are like all
 //! others. The [solver](plan::FdMap) finds the cheapest `dup2`s for any map,
 //! permutations included, and is of use alone. What nobody named is closed.
 //!
@@ -111,7 +111,8 @@ mod spawn;
 mod sys;
 
 pub use crate::channel::{
-    Channel, FileInChild, GivenFd, InputBytes, Name, NamedPipe, Open, OpenFile, PassedFd,
+    Attributes, Channel, ControlCharacter, FileInChild, GivenFd, InputBytes, Name, NamedPipe, Open,
+    OpenFile, PassedFd, Pty, Terminal, WindowSize,
 };
 pub use crate::child::{Child, Exit, OnDrop, SignalError, Usage};
 pub use crate::command::{

@@ -13,7 +13,10 @@ use core::sync::atomic::{AtomicI32, Ordering};
 use std::alloc::System;
 
 use forkplan::Channel::{self, DatagramPair, Null, ReadPipe, SeqpacketPair, SocketPair, WritePipe};
-use forkplan::{Command, Features, IdRange, NamedPipe, Namespaces, OnDrop, Open, Resource, Signal};
+use forkplan::{
+    Command, Features, IdRange, NamedPipe, Namespaces, OnDrop, Open, Pty, Resource, Signal,
+    WindowSize,
+};
 use support::isolation::lets_anybody_make_namespaces;
 use support::{EXCLUSIONS, PATHS, in_subprocess, pause};
 
@@ -84,7 +87,7 @@ fn count(body: impl FnOnce()) -> u64 {
     COUNT.get() - before
 }
 
-/// A command with some of everything: environment, directory, a search, four
+/// A command with some of everything: environment, directory, a search, five
 /// channels, two fds that change places.
 fn rich(without: Features) -> Command<'static> {
     let mut command = Command::new("true");
@@ -98,6 +101,7 @@ fn rich(without: Features) -> Command<'static> {
         .channel("control", SocketPair, [3, 9])
         .fd(4, Channel::file("/dev/null", Open::ReadWrite))
         .fd(2, Channel::stderr())
+        .fd(5, Pty::new().size(WindowSize::new(24, 80)).raw())
         .without(without);
     command
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use forkplan::Channel::{self, Null, ReadPipe, SocketPair};
 use forkplan::plan::Step;
-use forkplan::{Command, Features, Open, Signal};
+use forkplan::{Command, Features, Open, Pty, Signal};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use support::EXCLUSIONS;
 use support::trace::{assert_traced, files, note, spawn_and_note, trace};
@@ -63,7 +63,9 @@ fn maps() -> Vec<Command<'static>> {
     ignore.inherit_ignored_signals(true).fd(0, Null);
     let mut opens = Command::new("/bin/true");
     opens.fd(0, Null).fds([5, 6], Channel::file_in_child("/etc/passwd", Open::Read));
-    vec![default, swap, search, shared, inherit, ignore, opens]
+    let mut terminal = Command::new("/bin/true");
+    terminal.fds([0, 1, 2], Pty::new()).fd(7, Pty::new().controlling(false));
+    vec![default, swap, search, shared, inherit, ignore, opens, terminal]
 }
 
 /// The traced process: spawns, and writes down what each plan lets expect.

@@ -259,6 +259,10 @@ pub enum ChannelError {
     NotWritable,
     /// The channel is not one that we read from.
     NotReadable,
+    /// The channel is a terminal, which can't be closed by halves.
+    NoHalfClose,
+    /// The channel is no terminal.
+    NotATerminal,
     /// The message is longer than the socket's send buffer lets it be.
     MessageTooLong,
     /// The channel is no socket, so no fds go through it.
@@ -277,6 +281,8 @@ impl fmt::Display for ChannelError {
             Self::Closed => "the channel is closed",
             Self::NotWritable => "the channel can't be written to from this side",
             Self::NotReadable => "the channel can't be read from on this side",
+            Self::NoHalfClose => "a terminal can't be closed by halves",
+            Self::NotATerminal => "the channel is not a terminal",
             Self::MessageTooLong => "the message is longer than the channel can send",
             Self::NoSocket => "the channel is no socket, which alone carries fds",
             Self::NoFile => "a tee is a regular file, which this is not",

@@ -8,7 +8,7 @@ use std::vec::Vec;
 use super::event::{ChannelError, ChildKey, CloseReason};
 use super::source::AfterFlush;
 use super::{Part, Pump, Token};
-use crate::channel::Name;
+use crate::channel::{Kind, Name, Terminal};
 use crate::sys::fd;
 use crate::sys::poll::Readiness;
 
@@ -108,7 +108,8 @@ impl Pump {
     /// Closes our writing half of a channel when its queue is written: the child
     /// reads the end of file, and of a socket pair we still read. A write pipe
     /// is closed. The child is not told of a datagram pair, which has no end of
-    /// file.
+    /// file. A [`Pty`](crate::Pty) can't do that: the end of its input is a
+    /// character.
     pub fn close_write<'n>(
         &mut self,
         child: ChildKey,
@@ -120,6 +121,9 @@ impl Pump {
         };
         if !source.info.direction.writes() {
             return Err(ChannelError::NotWritable);
+        }
+        if source.info.kind == Kind::Terminal {
+            return Err(ChannelError::NoHalfClose);
         }
         if source.after_flush == AfterFlush::Stay {
             source.after_flush = AfterFlush::ShutDown;
@@ -143,6 +147,9 @@ impl Pump {
         };
         if !source.info.direction.reads() {
             return Err(ChannelError::NotReadable);
+        }
+        if source.info.kind == Kind::Terminal {
+            return Err(ChannelError::NoHalfClose);
         }
         if !source.writing {
             self.close_channel(token, CloseReason::Us);
@@ -196,6 +203,23 @@ impl Pump {
     /// Resumes every channel of a child that is read from.
     pub fn resume_all(&mut self, child: ChildKey) -> Result<(), ChannelError> {
         self.set_all_paused(child, false)
+    }
+
+    /// The terminal of which a channel is our end: to resize it, to ask for its
+    /// name, foreground group and attributes.
+    pub fn terminal<'n>(
+        &self,
+        child: ChildKey,
+        channel: impl Into<Name<'n>>,
+    ) -> Result<Terminal<'_>, ChannelError> {
+        let slot = self.slots.get(child).ok_or(ChannelError::NoChild)?;
+        let part = slot.part(channel.into()).ok_or(ChannelError::NoChannel)?;
+        let source = &slot.sources[part];
+        if source.info.kind != Kind::Terminal {
+            return Err(ChannelError::NotATerminal);
+        }
+        let end = source.end.as_ref().ok_or(ChannelError::Closed)?;
+        Ok(Terminal::of(end.as_fd()))
     }
 
     /// Writes what is read from a channel to `file` too, before it is told: at the

@@ -156,6 +156,7 @@ impl Source {
                     socket::send_fds(end.as_fd(), bytes, fds)
                 }
                 Kind::Pipe => writer.write(end.as_fd(), bytes),
+                Kind::Terminal => fd::write(end.as_fd(), bytes),
             };
             match written {
                 Err(Errno::INTR) => {}
@@ -196,6 +197,8 @@ impl Source {
                 Ok(0) => return Got::End,
                 Ok(len) => return Got::Bytes(len),
                 Err(Errno::INTR) => {}
+                // A terminal that nobody has open any more, and all was read.
+                Err(Errno::IO) if self.info.kind == Kind::Terminal => return Got::End,
                 Err(errno) => return Got::from(errno),
             }
         }

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use super::event::{ChildKey, CloseReason, Event};
 use super::source::{AfterFlush, Got};
 use super::{Part, Pump, Token};
-use crate::channel::Direction;
+use crate::channel::{Direction, Kind};
 use crate::child::Exit;
 use crate::limits::{PIPE_SIZE_MIN, WRITES_PER_TURN_MAX};
 use crate::signal::Signal;
@@ -221,12 +221,15 @@ impl Pump {
         self.update(token);
     }
 
-    /// A write has failed. A socket may still have something to read; then that
-    /// end closes it.
+    /// A write has failed. A socket or a terminal may still have something to
+    /// read; then that end closes it.
     pub(super) fn writing_failed(&mut self, token: Token, errno: Errno) {
         let Some(source) = self.slots.source(token) else { return };
         let gone = [Errno::PIPE, Errno::CONNRESET, Errno::CONNREFUSED, Errno::NOTCONN];
-        let by_peer = gone.contains(&errno);
+        let by_peer = match source.info.kind {
+            Kind::Terminal => errno == Errno::IO,
+            _ => gone.contains(&errno),
+        };
         if by_peer && source.reading && source.after_flush != AfterFlush::Close {
             source.unsent += source.outbox.clear();
             source.writing = false;
@@ -284,7 +287,8 @@ impl Pump {
     fn reading_ended(&mut self, token: Token, gone: bool) {
         let Some(source) = self.slots.source(token) else { return };
         source.reading = false;
-        if source.writing && !gone {
+        let by_halves = source.info.kind.is_socket();
+        if source.writing && !gone && by_halves {
             self.notes.push_back(Note::HalfClosed(token));
             return self.after_flush(token);
         }

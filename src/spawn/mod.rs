@@ -3,7 +3,8 @@
 //! * [`prepare`]: all that spawns share, worked out once.
 //! * [`check`]: what can't be set up.
 //! * [`setup`]: what is to be set up, as steps; [`child_files`]: files that the child opens.
-//! * [`opener`]: how each channel's ends come about; [`fifo`]: those of a named pipe.
+//! * [`opener`]: how each channel's ends come about; [`fifo`]: those of a named pipe;
+//!   [`terminals`]: which channels are PTYs.
 //! * [`open`]: the channels of one spawn, and the plan that they make whole.
 //! * [`launch`]: the clone, and what the child reported.
 //! * [`error`], [`subject`]: what is said of a spawn that failed.
@@ -39,6 +40,7 @@ mod prepare;
 mod setup;
 mod strings;
 mod subject;
+mod terminals;
 
 pub use self::error::SpawnError;
 pub use self::open::Opened;
@@ -75,6 +77,7 @@ pub struct Prepared<'fd> {
     labels: Box<[Label]>,
     clone: CloneExtras<'fd>,
     setup: setup::Steps<'fd>,
+    terminals: terminals::Terminals,
     /// Signals, mask and exec.
     finish: Vec<Step>,
     limit: i32,
@@ -196,6 +199,7 @@ impl<'fd> Prepared<'fd> {
             labels: self.labels.clone(),
             clone: self.clone.clone(),
             setup: self.setup.clone(),
+            terminals: self.terminals.clone(),
             finish: self.finish.clone(),
             limit: self.limit,
             features: self.features,

@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 
 use super::fifo::{Fifo, Named};
 use super::{SpawnError, Subject};
-use crate::channel::{Channel, ChannelInfo, Name, Open, PassedFd};
+use crate::channel::{Channel, ChannelInfo, Name, Open, OpenError, PassedFd, Pty};
 use crate::command::{Mapped, PlanError};
 use crate::sys::once::OnceFd;
 use crate::sys::socket::MessageKind;
@@ -25,6 +25,7 @@ pub(super) enum Opener<'fd> {
     ReadPipe,
     WritePipe,
     SocketPair,
+    Pty(Pty),
     MessagePair(MessageKind),
     Fifo(Fifo),
     File { path: CString, flags: OFlags },
@@ -69,6 +70,7 @@ impl Opener<'_> {
                 let (ours, theirs, name) = fifo.open()?;
                 Made { name: Some(name), ..pair((ours, theirs)) }
             }
+            Self::Pty(pty) => pair(pty.open().map_err(|error| no_terminal(error, target()))?),
             Self::File { path, flags } => {
                 let opened = fd::open(path, *flags, Open::MODE);
                 theirs(opened.map_err(not_opened(path))?)
@@ -127,6 +129,7 @@ fn opener<'fd>(
         Channel::ReadPipe => Opener::ReadPipe,
         Channel::WritePipe => Opener::WritePipe,
         Channel::SocketPair => Opener::SocketPair,
+        Channel::Pty(pty) => Opener::Pty(pty.clone()),
         Channel::SeqpacketPair => message_pair(MessageKind::Seqpacket, "SeqpacketPair")?,
         Channel::DatagramPair => message_pair(MessageKind::Datagram, "DatagramPair")?,
         Channel::NamedPipe(pipe) => Opener::Fifo(Fifo::new(pipe)?),
@@ -145,6 +148,14 @@ fn opener<'fd>(
         // It holds the number until the child opens the file there.
         Channel::FileInChild(_) => Opener::Shared(shared_null(null)?),
     })
+}
+
+/// `target`: a child fd of the channel.
+fn no_terminal(error: OpenError, target: i32) -> SpawnError {
+    match error {
+        OpenError::Call(call, errno) => failed(call)(errno),
+        OpenError::Gone => PlanError::AlreadyGiven { fd: target }.into(),
+    }
 }
 
 fn shared_null(null: &mut Option<Arc<OwnedFd>>) -> Result<Arc<OwnedFd>, PlanError> {

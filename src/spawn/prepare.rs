@@ -13,6 +13,7 @@ use super::environment::{Variables, checked};
 use super::opener::openers;
 use super::setup::map_lines;
 use super::strings::{Extra, Frozen, Scripts, Strings, TooLong};
+use super::terminals::Terminals;
 use super::{CloneExtras, Entry, Prepared, Scratch, child_files, steps_max};
 use crate::channel::{Channel, ChannelInfo, Name, OwnedName};
 use crate::command::{Command, Mapped, Namespaces, PlanError};
@@ -39,7 +40,9 @@ impl<'fd> Command<'fd> {
         let environment = Variables::new(&self.env)?;
         let labels = labels(&mut strings, &channels, &entries)?;
         let program = self.program(&mut strings, &environment)?;
-        let setup = self.setup_steps(&channels, &mut strings)?;
+        let terminals = Terminals::among(&channels, &self.setup)?;
+        let pty = terminals.controlling.is_some();
+        let setup = self.setup_steps(&channels, &mut strings, pty)?;
         let mut finish: Vec<Step> =
             finish(&self.finish(&mut strings, &environment, features)?).collect();
         let (exec, shell) = self.exec_steps(&mut strings, &environment)?;
@@ -64,6 +67,7 @@ impl<'fd> Command<'fd> {
             labels: labels.into(),
             clone: self.clone_extras(),
             setup,
+            terminals,
             finish,
             limit,
             features,

@@ -14,6 +14,7 @@ use super::cpus;
 use super::environment::checked;
 use super::prepare::signal_set;
 use super::strings::Strings;
+use super::terminals;
 use crate::channel::PassedFd;
 use crate::command::{
     Command, Directory, Groups, IdRange, Mapped, Namespaces, PlanError, Scheduler,
@@ -80,14 +81,17 @@ impl<'fd> Command<'fd> {
     /// * files that the child opens after the ids, so with the program's rights;
     /// * the parent's death after the ids, since a change of ids clears it;
     /// * Landlock after all that opens a file.
+    ///
+    /// `pty`: one of the channels is to be the controlling terminal.
     pub(super) fn setup_steps(
         &self,
         channels: &[Mapped<'fd>],
         strings: &mut Strings,
+        pty: bool,
     ) -> Result<Steps<'fd>, PlanError> {
         let mut steps = Steps::default();
         self.namespace_steps(&mut steps, strings)?;
-        self.session_steps(&mut steps)?;
+        self.session_steps(&mut steps, pty)?;
         self.directory_steps(&mut steps, strings)?;
         self.limit_steps(&mut steps, strings)?;
         self.identity_steps(&mut steps, strings)?;
@@ -125,14 +129,17 @@ impl<'fd> Command<'fd> {
         Ok(())
     }
 
-    fn session_steps(&self, steps: &mut Steps<'fd>) -> Result<(), PlanError> {
+    fn session_steps(&self, steps: &mut Steps<'fd>, pty: bool) -> Result<(), PlanError> {
         let s = &self.setup;
-        if s.setsid {
+        if s.setsid || pty {
             steps.before.push(Step::SetSid);
         }
         if let Some(pgid) = s.process_group {
             in_range("process_group", pgid.into(), 0..=i64::from(i32::MAX))?;
             steps.before.push(Step::SetPgid { pgid });
+        }
+        if pty {
+            steps.before.push(terminals::CONTROLLING);
         }
         if let Some(terminal) = &s.controlling_terminal {
             steps.before.push(Step::ControllingTerminal { fd: terminal.number() });

@@ -173,6 +173,11 @@ pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno
     Ok(rustix::io::read(fd, buffer)?)
 }
 
+/// Writes once, to what never raises `SIGPIPE`: a terminal.
+pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    Ok(rustix::io::write(fd, bytes)?)
+}
+
 /// Writes all to a file.
 pub(crate) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {

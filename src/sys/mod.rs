@@ -9,7 +9,7 @@
 //!   make a child that has a copy.
 //! * [`features`], [`probe`]: what the kernel has.
 //! * [`fd`], [`fifo`], [`memfd`], [`memory`], [`once`], [`poll`], [`epoll`], [`wake`],
-//!   [`process`], [`signals`], [`socket`]: the parent's calls.
+//!   [`process`], [`signals`], [`socket`], [`terminal`]: the parent's calls.
 
 #[cfg(not(unix))]
 compile_error!("forkplan is for Unix");
@@ -46,6 +46,7 @@ pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod signals;
 pub(crate) mod socket;
+pub(crate) mod terminal;
 pub(crate) mod users;
 pub(crate) mod wake;
 

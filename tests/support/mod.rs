@@ -15,7 +15,8 @@ pub(crate) mod trace;
 pub(crate) mod trace_lines;
 
 pub(crate) use self::look::{
-    File, Open, fds_of, fds_of_self, file_of, own_cpu, place_at, signal_set, with_fd,
+    File, Open, fds_of, fds_of_self, file_of, own_cpu, place_at, session_of, signal_set,
+    terminal_number, with_fd,
 };
 pub(crate) use self::program::{end, pause, write_program};
 pub(crate) use self::subprocess::{
