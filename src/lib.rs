@@ -99,6 +99,7 @@
 mod channel;
 mod child;
 mod command;
+mod inherited;
 mod limits;
 pub mod plan;
 mod postfork;
@@ -107,17 +108,18 @@ mod signal;
 mod spawn;
 mod sys;
 
-pub use crate::channel::{Channel, Name, Open, OpenFile, PassedFd};
+pub use crate::channel::{Channel, End, EndError, Name, Open, OpenFile, PassedFd};
 pub use crate::child::{Child, Exit, OnDrop, SignalError, Usage};
 pub use crate::command::{
     Capabilities, Command, FilterInstruction, IdRange, IoPriority, Namespaces, PlanError, Resource,
     Scheduler, UNLIMITED,
 };
+pub use crate::inherited::{Inherited, InheritedError};
 pub use crate::plan::Plan;
 pub use crate::pump::{Backend, ChannelError, ChildKey, CloseReason, Event, Pump};
 pub use crate::signal::{Signal, UnknownSignal};
 pub use crate::spawn::{Opened, Prepared, SpawnError};
-pub use crate::sys::{Features, HookFunction};
+pub use crate::sys::{FdKind, Features, HookFunction};
 
 #[doc = include_str!("command/steps.md")]
 pub mod steps {}

@@ -20,6 +20,11 @@ pub(crate) enum Kind {
     /// A stream socket: it can be closed in half, and a write may be told not to
     /// raise a signal.
     Socket,
+    /// A terminal or another character device: plain writes, and an end that is
+    /// an error when it hangs up.
+    Terminal,
+    /// A regular file: always ready.
+    File,
 }
 
 /// Which way bytes go, seen from the parent.
@@ -90,7 +95,7 @@ impl fmt::Display for Name<'_> {
 #[derive(Clone, Debug)]
 pub(crate) struct ChannelInfo {
     pub(crate) name: Option<Box<str>>,
-    /// The child fds, at least one, in the user's order.
+    /// The child fds, in the user's order: at least one if there is no name.
     pub(crate) fds: Box<[i32]>,
     pub(crate) end: EndInfo,
 }

@@ -3,7 +3,7 @@
 use super::event::{ChannelError, ChildKey, CloseReason};
 use super::source::AfterFlush;
 use super::{Part, Pump, Token};
-use crate::channel::Name;
+use crate::channel::{Direction, Name};
 
 /// # Channels
 ///
@@ -23,7 +23,7 @@ impl Pump {
         channel: impl Into<Name<'n>>,
         bytes: &[u8],
     ) -> Result<usize, ChannelError> {
-        let (token, source) = self.slots.find(child, channel.into())?;
+        let (token, source) = self.slots.find_writing(child, channel.into())?;
         if !source.info.direction.writes() {
             return Err(ChannelError::NotWritable);
         }
@@ -59,8 +59,13 @@ impl Pump {
         child: ChildKey,
         channel: impl Into<Name<'n>>,
     ) -> Result<(), ChannelError> {
-        let (token, source) = match self.slots.find(child, channel.into()) {
-            Err(ChannelError::Closed) => return Ok(()),
+        let channel = channel.into();
+        // The half that has a queue, or the one that is left.
+        let (token, source) = match self.slots.find_writing(child, channel) {
+            Err(ChannelError::Closed) => match self.slots.find(child, channel) {
+                Err(ChannelError::Closed) => return Ok(()),
+                found => found?,
+            },
             found => found?,
         };
         source.after_flush = AfterFlush::Close;
@@ -94,7 +99,7 @@ impl Pump {
         child: ChildKey,
         channel: impl Into<Name<'n>>,
     ) -> Result<(), ChannelError> {
-        let (token, source) = match self.slots.find(child, channel.into()) {
+        let (token, source) = match self.slots.find_writing(child, channel.into()) {
             Err(ChannelError::Closed) => return Ok(()),
             found => found?,
         };
@@ -113,7 +118,12 @@ impl Pump {
         let count = self.slots.get(child).ok_or(ChannelError::NoChild)?.sources.len();
         for part in 0..count as u32 {
             let token = Token { child, part: Part::Channel(part) };
+            let by_other_half = self.slots.other_half(token).is_some();
             if let Some(source) = self.slots.source(token) {
+                // It is closed with the half that has the queue.
+                if by_other_half && source.info.direction == Direction::Read {
+                    continue;
+                }
                 source.after_flush = AfterFlush::Close;
                 self.after_flush(token);
             }
@@ -160,7 +170,7 @@ impl Pump {
         channel: impl Into<Name<'n>>,
     ) -> Result<usize, ChannelError> {
         let slot = self.slots.get(child).ok_or(ChannelError::NoChild)?;
-        let part = slot.part(channel.into()).ok_or(ChannelError::NoChannel)?;
+        let part = slot.writing_part(channel.into()).ok_or(ChannelError::NoChannel)?;
         Ok(slot.sources[part].outbox.len())
     }
 
@@ -173,7 +183,7 @@ impl Pump {
         channel: impl Into<Name<'n>>,
         bytes: usize,
     ) -> Result<(), ChannelError> {
-        let (_, source) = self.slots.find(child, channel.into())?;
+        let (_, source) = self.slots.find_writing(child, channel.into())?;
         source.outbox.set_high_water(bytes);
         Ok(())
     }
@@ -186,7 +196,11 @@ impl Pump {
     ) -> Result<(), ChannelError> {
         let (token, source) = self.slots.find(child, channel)?;
         if !source.info.direction.reads() {
-            return Err(ChannelError::NotReadable);
+            // Of a channel of two halves, the one that was read from is closed.
+            return Err(match source.other_half {
+                Some(_) => ChannelError::Closed,
+                None => ChannelError::NotReadable,
+            });
         }
         source.paused = paused;
         self.update(token);
