@@ -177,7 +177,8 @@ impl Inherited {
     ///             }
     ///         }
     ///         if !said.is_empty() {
-    ///             pump.write(parent, 1, &said)?;
+    ///             // What is more than it takes would have to wait for `Drained`.
+    ///             assert_eq!(pump.write(parent, 1, &said)?, said.len());
     ///         }
     ///         if over {
     ///             pump.close(parent, 1)?;

@@ -60,13 +60,15 @@ impl Pump {
     /// let there = pump.attach([End::new("there", theirs)?]);
     /// pump.write(here, "here", b"ping")?;
     /// pump.close(here, "here")?;
-    /// let mut told = Vec::new();
+    /// let mut told: Vec<u8> = Vec::new();
     /// while !pump.is_empty() {
     ///     pump.poll(None)?;
-    ///     let mut over = false;
     ///     while let Some(event) = pump.next_event() {
     ///         match event {
-    ///             Event::Data { child, bytes, .. } if child == there => told.extend(bytes),
+    ///             Event::Data { child, bytes, .. } => {
+    ///                 assert_eq!(child, there);
+    ///                 told.extend_from_slice(bytes);
+    ///             }
     ///             Event::Exited { .. } => unreachable!("there is no process"),
     ///             _ => {}
     ///         }
