@@ -116,7 +116,7 @@ pub use crate::command::{
 };
 pub use crate::inherited::{Inherited, InheritedError};
 pub use crate::plan::Plan;
-pub use crate::pump::{Backend, ChannelError, ChildKey, CloseReason, Event, Pump};
+pub use crate::pump::{Backend, ChannelError, ChildKey, CloseReason, Event, Ladder, Pump};
 pub use crate::signal::{Signal, UnknownSignal};
 pub use crate::spawn::{Opened, Prepared, SpawnError};
 pub use crate::sys::{FdKind, Features, HookFunction};

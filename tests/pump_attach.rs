@@ -11,8 +11,13 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
-use forkplan::{ChannelError, ChildKey, CloseReason, Command, End, EndError, Event, FdKind, Pump};
+use core::time::Duration;
+
+use forkplan::{
+    ChannelError, ChildKey, CloseReason, Command, End, EndError, Event, FdKind, Ladder, Pump,
+};
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 use support::{Driver, Random, Seen};
@@ -190,7 +195,7 @@ fn closing_a_duplex_flushes_first_and_closes_both_halves() {
             let mut read = 0;
             while read < taken {
                 read += from_us.read(&mut got[read..]).unwrap();
-                driver.pump.poll(Some(core::time::Duration::ZERO)).unwrap();
+                driver.pump.poll(Some(Duration::ZERO)).unwrap();
                 driver.drain();
             }
             driver.finish();
@@ -253,6 +258,25 @@ fn a_regular_file_is_read_to_its_end_and_written_to() {
     driver.pump.close(key, "log").unwrap();
     driver.finish();
     assert!(std::fs::read(&path).unwrap().ends_with(b"fwritten"));
+}
+
+#[test]
+fn time_bounds_hold_for_what_has_no_process() {
+    let mut driver = Driver::new();
+    let (one, _theirs) = UnixStream::pair().unwrap();
+    let (other, _its) = UnixStream::pair().unwrap();
+    let late = driver.attach([End::new(3, one).unwrap()]);
+    let held = driver.attach([End::new(3, other).unwrap()]);
+    let past = Instant::now();
+    driver.pump.set_deadline(late, Some(past), Ladder::kill()).unwrap();
+    driver.pump.set_drain_limit(held, Some(Duration::from_millis(1))).unwrap();
+    driver.until(|d| d.has(late, &Seen::TimedOut) && d.closed(held, "3").is_some());
+    assert_eq!(driver.closed(held, "3"), Some((CloseReason::Abandoned, 0)));
+    assert!(driver.has_ended(held));
+    assert_eq!(driver.closed(late, "3"), None, "it is for the caller to close");
+    driver.pump.close_all(late).unwrap();
+    driver.finish();
+    assert!(!driver.of(late).any(|seen| matches!(seen, Seen::Signalled(_))));
 }
 
 // Both are found ready by the same poll, and the first takes it all.
@@ -326,7 +350,7 @@ fn the_flags_of_what_is_attached_are_left_alone() {
         // More than it holds.
         pump.write(key, 0, &[0; 300_000]).unwrap();
         for _ in 0..10 {
-            pump.poll(Some(core::time::Duration::ZERO)).unwrap();
+            pump.poll(Some(Duration::ZERO)).unwrap();
             while pump.next_event().is_some() {}
             assert_eq!((flags(), size()), before);
         }

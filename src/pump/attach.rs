@@ -9,6 +9,7 @@ use super::event::ChildKey;
 use super::lifecycle::Lifecycle;
 use super::slots::Slot;
 use super::source::Source;
+use super::time::Bounds;
 use super::turns::Note;
 use super::{Part, Pump, Token};
 use crate::channel::{ChannelInfo, End, EndInfo};
@@ -22,8 +23,9 @@ impl Pump {
     /// every call and event is the same but for the process that is not there:
     /// `Made` has no pid, `Exited` does not come, `Ended` comes when the last
     /// channel is closed and its [`Exit`](crate::Exit) knows nothing, and
-    /// [`child`](Self::child) is `None`. Of two ends with the same name, the first
-    /// is meant. Allocates.
+    /// [`child`](Self::child) is `None`. A [deadline](Self::set_deadline) is told
+    /// and signals nobody; a [drain limit](Self::set_drain_limit) begins when it is
+    /// set. Of two ends with the same name, the first is meant. Allocates.
     ///
     /// # Flags and blocking
     ///
@@ -106,6 +108,7 @@ impl Pump {
             life,
             exit_place: None,
             exit_in_turn: false,
+            bounds: Bounds::default(),
         });
         self.notes.push_back(Note::Made { child: key, pid: None });
         if ended {

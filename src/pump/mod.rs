@@ -8,6 +8,7 @@
 //! * [`attach`]: channels without a child.
 //! * [`turns`]: from readiness to events.
 //! * [`operations`]: what the caller does with channels.
+//! * [`timers`], [`time`], [`ladder`]: what is due when, and what is done then.
 
 extern crate std;
 
@@ -16,12 +17,15 @@ use std::boxed::Box;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::Instant;
 use std::vec;
 
 use self::backend::Sources;
 use self::lifecycle::Lifecycle;
 use self::slots::{Slot, Slots};
 use self::source::Source;
+use self::time::{Bounds, Clock};
+use self::timers::Timers;
 use self::turns::Note;
 use crate::child::{Child, SignalError};
 use crate::limits::{READ_SIZE, WAIT_TICK_MILLIS};
@@ -33,15 +37,19 @@ use crate::sys::poll::Interest;
 mod attach;
 mod backend;
 mod event;
+mod ladder;
 mod lifecycle;
 mod operations;
 mod outbox;
 mod slots;
 mod source;
+mod time;
+mod timers;
 mod turns;
 
 pub use self::backend::Backend;
 pub use self::event::{ChannelError, ChildKey, CloseReason, Event};
+pub use self::ladder::Ladder;
 
 /// Children whose channels and ends are waited for together.
 ///
@@ -98,6 +106,10 @@ pub struct Pump {
     writer: PipeWriter,
     /// Children without a pidfd that run.
     ticking: usize,
+    timers: Timers,
+    clock: Clock,
+    /// When the clock was last read.
+    read_at: Instant,
 }
 
 /// One source: a child's channel, or its process.
@@ -135,6 +147,9 @@ impl Pump {
             buffer: vec![0; READ_SIZE].into(),
             writer: PipeWriter::new(),
             ticking: 0,
+            timers: Timers::default(),
+            clock: Clock::system(),
+            read_at: Instant::now(),
         }
     }
 
@@ -178,8 +193,9 @@ impl Pump {
         let exit_place = pidfd.map(|fd| self.sources.add(process, fd, Interest::READ));
         self.ticking += usize::from(exit_place.is_none());
         let life = Lifecycle::new(sources.iter().filter(|source| source.end.is_some()).count());
-        let child = Some(child);
-        self.slots.insert(Slot { child, infos, sources, life, exit_place, exit_in_turn: false });
+        let (child, bounds) = (Some(child), Bounds::default());
+        let exit_in_turn = false;
+        self.slots.insert(Slot { child, infos, sources, life, exit_place, exit_in_turn, bounds });
         self.notes.push_back(Note::Made { child: key, pid });
         for (token, errno) in refused {
             self.close_channel(token, CloseReason::Error(errno.raw_os_error()));
@@ -196,22 +212,22 @@ impl Pump {
     ///
     /// The error is poll's own: the pump is as before.
     pub fn poll(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
-        let tick = Duration::from_millis(WAIT_TICK_MILLIS);
-        let timeout = match (self.has_events() || self.is_empty(), self.ticking) {
-            (true, _) => Some(Duration::ZERO),
-            (false, 0) => timeout,
-            (false, _) => Some(timeout.map_or(tick, |timeout| timeout.min(tick))),
-        };
+        let due = self.look_at_clock();
+        let tick = (self.ticking > 0).then(|| Duration::from_millis(WAIT_TICK_MILLIS));
+        let at_once = (self.has_events() || self.is_empty()).then_some(Duration::ZERO);
+        let timeout = [timeout, due, tick, at_once].into_iter().flatten().min();
         let Self { sources, slots, turns, .. } = self;
         let waited = sources.wait(timeout, |token, readiness| {
             slots.give_turn(turns, token, readiness);
         });
-        match waited {
-            Ok(()) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+        match (waited, timeout) {
+            // As long as it was told, then.
+            (Ok(0), Some(timeout)) => self.time_passed(timeout),
+            (Ok(_) | Err(Errno::INTR), _) => {}
+            (Err(error), _) => return Err(error.into()),
         }
         if self.ticking > 0 {
-            slots.give_ticking_turns(turns);
+            self.slots.give_ticking_turns(&mut self.turns);
         }
         Ok(self.has_events())
     }

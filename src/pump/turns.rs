@@ -7,6 +7,7 @@ use super::{Part, Pump, Token};
 use crate::channel::Direction;
 use crate::child::Exit;
 use crate::limits::PIPE_SIZE_MIN;
+use crate::signal::Signal;
 use crate::sys::Errno;
 use crate::sys::poll::Readiness;
 
@@ -17,6 +18,9 @@ pub(super) enum Note {
     HalfClosed(Token),
     Drained(Token),
     Closed { token: Token, reason: CloseReason, unsent: usize },
+    Idle(Token),
+    TimedOut { child: ChildKey },
+    Signalled { child: ChildKey, signal: Signal },
     Exited { child: ChildKey, exit: Exit },
     Ended { child: ChildKey, exit: Exit },
 }
@@ -37,6 +41,9 @@ impl Pump {
             Note::Closed { token, reason, unsent } => {
                 Event::Closed { child: token.child, channel: name(token), reason, unsent }
             }
+            Note::Idle(token) => Event::Idle { child: token.child, channel: name(token) },
+            Note::TimedOut { child } => Event::TimedOut { child },
+            Note::Signalled { child, signal } => Event::Signalled { child, signal },
             Note::Exited { child, exit } => Event::Exited { child, exit },
             Note::Ended { child, exit } => Event::Ended { child, exit },
         }
@@ -83,6 +90,7 @@ impl Pump {
                     source.in_turn = true;
                     self.turns.push_back(token);
                 }
+                self.heard(token);
                 return Some(len);
             }
             Got::Nothing => {}
@@ -114,6 +122,7 @@ impl Pump {
             None => self.ticking -= 1,
         }
         self.notes.push_back(Note::Exited { child, exit });
+        self.bound_drain(child);
         if ended {
             self.notes.push_back(Note::Ended { child, exit });
         }

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use forkplan::{Backend, ChildKey, CloseReason, Command, End, Event, Exit, OnDrop, Pump};
+use forkplan::{Backend, ChildKey, CloseReason, Command, End, Event, Exit, OnDrop, Pump, Signal};
 
 /// How long a test may take before it is taken for hung. No test comes near it
 /// on a slow machine; none measures anything by it.
@@ -39,6 +39,9 @@ pub(crate) enum Seen {
     HalfClosed(String),
     Drained(String),
     Closed(String, CloseReason, usize),
+    Idle(String),
+    TimedOut,
+    Signalled(Signal),
     Exited(Exit),
     Ended(Exit),
 }
@@ -55,6 +58,9 @@ pub(crate) fn owned(event: Event<'_>) -> (ChildKey, Seen) {
         Event::Closed { child, channel, reason, unsent } => {
             (child, Seen::Closed(channel.to_string(), reason, unsent))
         }
+        Event::Idle { child, channel } => (child, Seen::Idle(channel.to_string())),
+        Event::TimedOut { child } => (child, Seen::TimedOut),
+        Event::Signalled { child, signal } => (child, Seen::Signalled(signal)),
         Event::Exited { child, exit } => (child, Seen::Exited(exit)),
         Event::Ended { child, exit } => (child, Seen::Ended(exit)),
         other => panic!("an event that the tests do not know: {other:?}"),

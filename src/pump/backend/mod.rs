@@ -128,17 +128,18 @@ impl Sources {
         self.free.push(place);
     }
 
-    /// Waits once; calls `ready` for each source that is. Blocks as long as
-    /// `timeout` says, `None` for ever.
+    /// Waits once; calls `ready` for each source that is. How many they are.
+    /// Blocks as long as `timeout` says, `None` for ever.
     pub(super) fn wait(
         &mut self,
         timeout: Option<Duration>,
         mut ready: impl FnMut(Token, Readiness),
-    ) -> Result<(), Errno> {
+    ) -> Result<usize, Errno> {
         let entries = &self.entries;
         match &mut self.way {
             Way::Array(polled) => {
-                let mut left = poll(polled, timeout)?;
+                let count = poll(polled, timeout)?;
+                let mut left = count;
                 for (polled, entry) in polled.iter().zip(entries) {
                     if left == 0 {
                         break;
@@ -149,7 +150,7 @@ impl Sources {
                         left -= 1;
                     }
                 }
-                Ok(())
+                Ok(count)
             }
             Way::Set(set) => set.wait(timeout, |place, readiness| {
                 if let Some(token) = entries[place].token {

@@ -65,7 +65,7 @@ impl Set {
         &mut self,
         timeout: Option<Duration>,
         mut ready: impl FnMut(usize, Readiness),
-    ) -> Result<(), Errno> {
+    ) -> Result<usize, Errno> {
         let timeout = if self.always.is_empty() { timeout } else { Some(Duration::ZERO) };
         let count = self.epoll.wait(&mut self.found, timeout)?;
         for found in &self.found[..count] {
@@ -77,7 +77,7 @@ impl Set {
             readiness.set(Readiness::WRITE, interest.contains(Interest::WRITE));
             ready(place, readiness);
         }
-        Ok(())
+        Ok(count + self.always.len())
     }
 }
 
