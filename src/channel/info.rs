@@ -20,9 +20,9 @@ pub(crate) enum Kind {
     /// A stream socket: it can be closed in half, and a write may be told not to
     /// raise a signal.
     Socket,
-    /// A terminal or another character device: plain writes, and an end that is
-    /// an error when it hangs up.
-    Terminal,
+    /// A character device, such as a terminal from its program's side: plain
+    /// writes, and `EIO` when it was hung up.
+    Device,
     /// A regular file: always ready.
     File,
 }
