@@ -39,14 +39,15 @@ impl Pump {
     ///   is opened so has flags of its own, and the fd that was given is closed;
     /// * where that can't be done (no `/proc`, a pipe of another user, the master of
     ///   a PTY, not Linux), each read and write is made only if a poll(2) just
-    ///   before it finds it ready, and writes are of `PIPE_BUF` bytes at most;
+    ///   before it finds it ready, and writes are of `PIPE_BUF` bytes at most, or
+    ///   of 128 to a terminal;
     /// * a regular file is read and written as it is. No epoll set takes one, so the
     ///   pump waits by poll(2) from then on.
     ///
     /// The first two never block. The third does if somebody else who has the same
     /// open file reads what there was, or fills the room that there was, between
-    /// those two calls: then until there is something again. So may a terminal
-    /// that has less room than is written to it, and a device that says that it is
+    /// those two calls: then until there is something again. So may a serial
+    /// line that has less room than is written to it, and a device that says that it is
     /// ready when it is not.
     ///
     /// A terminal is shared with whoever else uses it. Reading from it while

@@ -127,7 +127,11 @@ impl Source {
             if !shared::is_ready(end.as_fd(), Interest::WRITE)? {
                 return Ok(0);
             }
-            bytes = &bytes[..bytes.len().min(shared::PIECE_MAX)];
+            let piece = match self.info.kind {
+                Kind::Pipe => shared::PIPE_PIECE_MAX,
+                _ => shared::TERMINAL_PIECE_MAX,
+            };
+            bytes = &bytes[..bytes.len().min(piece)];
         }
         loop {
             let written = match self.info.kind {

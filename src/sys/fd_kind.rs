@@ -32,7 +32,7 @@ bitflags! {
         const PIPE_WRITER = 1 << 1;
         /// A stream socket that does not listen.
         const STREAM = 1 << 2;
-        /// A socket that listens.
+        /// A socket that listens. On macOS it is a [`STREAM`](Self::STREAM).
         const LISTENER = 1 << 3;
         /// A datagram socket.
         const DATAGRAM = 1 << 4;
@@ -109,6 +109,10 @@ pub(crate) fn access(fd: BorrowedFd<'_>) -> Result<(bool, bool), Errno> {
 }
 
 fn socket_kind(fd: BorrowedFd<'_>) -> Result<FdKind, Errno> {
+    // What macOS can't be asked.
+    #[cfg(target_vendor = "apple")]
+    let listens = false;
+    #[cfg(not(target_vendor = "apple"))]
     let listens = sockopt::socket_acceptconn(fd)?;
     Ok(match sockopt::socket_type(fd)? {
         _ if listens => FdKind::LISTENER,

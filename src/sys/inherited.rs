@@ -2,7 +2,7 @@
 
 use core::ffi::c_int;
 
-use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use rustix::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::stdio;
@@ -109,7 +109,7 @@ fn each_listed(listing: &OwnedFd, mut each: impl FnMut(i32)) -> Result<(), Errno
         let name = core::str::from_utf8(entry.file_name().to_bytes());
         // The others are "." and "..".
         if let Some(number) = name.ok().and_then(|name| name.parse().ok()) {
-            if number != listing.as_raw_fd() {
+            if number != rustix::fd::AsRawFd::as_raw_fd(listing) {
                 each(number);
             }
         }
@@ -128,6 +128,7 @@ fn each_listed(_listing: &OwnedFd, each: impl FnMut(i32)) -> Result<(), Errno> {
 mod tests {
     extern crate std;
     use super::*;
+    use rustix::fd::AsRawFd;
     use std::vec::Vec;
 
     #[test]

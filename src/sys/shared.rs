@@ -9,7 +9,11 @@ use super::Errno;
 use super::poll::{Interest, PollFd, poll};
 
 /// What a pipe that has room takes at once without blocking.
-pub(crate) const PIECE_MAX: usize = libc::PIPE_BUF;
+pub(crate) const PIPE_PIECE_MAX: usize = libc::PIPE_BUF;
+
+/// And a terminal. Room on a PTY is counted in 256 bytes, and a line's end is
+/// written as two.
+pub(crate) const TERMINAL_PIECE_MAX: usize = 128;
 
 /// Whether a read or a write would find something now. Somebody else who has the
 /// same open file may be quicker.
