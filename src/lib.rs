@@ -89,7 +89,8 @@
 //!
 //! * **An error means nothing happened.** No process, zombie, fd or pidfd is
 //!   left of a spawn that failed, and the error names the step, what it
-//!   concerned and the errno: `dup2 7 -> 3: Bad file descriptor`.
+//!   concerned and the errno: `dup2 7 -> 3: Bad file descriptor`, and in types, as
+//!   its [`Step`](plan::Step) and [`Subject`].
 //! * **Success means that the program was reached.** A child that is killed on
 //!   its way there is an error, not a program that started.
 //! * **One owner.** Nothing here waits for any child but its own, installs a
@@ -142,9 +143,13 @@ pub use crate::command::{
 };
 pub use crate::inherited::{Inherited, InheritedError};
 pub use crate::plan::Plan;
-pub use crate::pump::{Backend, ChannelError, ChildKey, CloseReason, Event, Ladder, Pump};
+pub use crate::pump::{
+    Backend, Change, ChannelError, ChildKey, CloseReason, EmbeddedPump, Event, Ladder, Pump,
+    PumpGuard, SourceKey,
+};
 pub use crate::signal::{Signal, UnknownSignal};
-pub use crate::spawn::{Opened, Prepared, SpawnError};
+pub use crate::spawn::{Opened, Prepared, SpawnError, Subject};
+pub use crate::sys::poll::{Interest, Readiness};
 pub use crate::sys::{FdKind, Features, HookFunction};
 
 #[doc = include_str!("command/steps.md")]

@@ -94,5 +94,7 @@ const_assert!(DIRENT_BUFFER_SIZE >= 280);
 const_assert!(DIRENT_BUFFER_SIZE * 8 <= CHILD_STACK_SIZE);
 // The stack is whole pages on every page size up to 64 KiB.
 const_assert_eq!(CHILD_STACK_SIZE % (64 * 1024), 0);
+// `Command::pre_exec` tells the number.
+const_assert_eq!(CHILD_STACK_SIZE, 64 * 1024);
 // The highest number that is looked at is an fd number.
 const_assert!(CLOSE_EACH_MAX < FD_MAX);

@@ -16,7 +16,7 @@ use forkplan::{
     SpawnError,
 };
 use support::seccomp::{Rule, under, under_made_there};
-use support::{PATHS, fds_of_self, in_subprocess, no_child_is_left};
+use support::{PATHS, fds_of_self, in_subprocess, no_child_is_left, own_cpu};
 
 /// No step fails with this by itself, and nothing is tried again for it.
 const STRANGE: i32 = libc::EXFULL;
@@ -106,7 +106,7 @@ impl Lent {
             .rlimit(Resource::CORE, 0, 0)
             .nice(19)
             .scheduler(Scheduler::Batch)
-            .cpu_affinity([0, 1, 2, 3])
+            .cpu_affinity([own_cpu()])
             .io_priority(IoPriority::Idle)
             .oom_score_adj(1000)
             .no_new_privs()
@@ -158,7 +158,7 @@ fn fault(prepared: &mut Prepared<'_>, index: usize, verdict: Verdict<'_>) -> Opt
     let error = under_made_there(rules, || opened.spawn().unwrap_err());
     assert_eq!(error.step(), Some(step), "{error}");
     assert_eq!(error.step_index(), Some(index), "{error}");
-    assert_eq!(error.subject(), Some(words.as_str()));
+    assert_eq!(error.description(), Some(words.as_str()));
     Some(error)
 }
 
@@ -203,7 +203,7 @@ fn a_setup_step_that_fails_is_named_with_its_errno() {
             _ => STRANGE,
         };
         assert_eq!((error.raw_os_error(), error.signal()), (Some(errno), None));
-        assert!(error.to_string().starts_with(error.subject().unwrap()), "{error}");
+        assert!(error.to_string().starts_with(error.description().unwrap()), "{error}");
     });
 }
 
@@ -228,9 +228,9 @@ fn a_step_is_named_whichever_of_its_calls_fails() {
             let words = "write \"/proc/self/oom_score_adj\" \"1000\"";
             let strange = [Rule::errno(libc::SYS_write, STRANGE)];
             let error = under(&strange, || prepared.spawn().unwrap_err());
-            assert_eq!((error.subject(), error.raw_os_error()), (Some(words), Some(STRANGE)));
+            assert_eq!((error.description(), error.raw_os_error()), (Some(words), Some(STRANGE)));
             let error = under(&[Rule::kill(libc::SYS_write)], || prepared.spawn().unwrap_err());
-            assert_eq!((error.subject(), error.signal()), (Some(words), Some(Signal::SYS)));
+            assert_eq!((error.description(), error.signal()), (Some(words), Some(Signal::SYS)));
             assert!(no_child_is_left());
             assert_eq!(fds_of_self(), before);
         }

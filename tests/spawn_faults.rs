@@ -86,7 +86,7 @@ fn fault(
     let error = under_made_there(rules, || opened.spawn().unwrap_err());
     assert_eq!(error.step(), Some(step), "{error}");
     assert_eq!(error.step_index(), Some(index), "{error}");
-    assert_eq!(error.subject(), Some(words.as_str()));
+    assert_eq!(error.description(), Some(words.as_str()));
     error
 }
 
@@ -128,7 +128,7 @@ fn a_step_that_fails_is_named_with_its_errno() {
         let error = fault(prepared, index, &|number| Rule::errno(number, STRANGE));
         assert_eq!(error.raw_os_error(), Some(STRANGE));
         assert_eq!(error.signal(), None);
-        assert!(error.to_string().starts_with(error.subject().unwrap()), "{error}");
+        assert!(error.to_string().starts_with(error.description().unwrap()), "{error}");
     });
 }
 
@@ -154,10 +154,10 @@ fn a_candidate_in_the_middle_of_a_search_may_be_the_one() {
             let all = [Rule::kill(libc::SYS_execve)];
             let error = under(&all, || prepared.spawn().unwrap_err());
             assert_eq!(error.signal(), Some(Signal::SYS));
-            assert_eq!(error.subject(), Some("execve \"/nowhere/true\""));
+            assert_eq!(error.description(), Some("execve \"/nowhere/true\""));
             let all = [Rule::errno(libc::SYS_execve, STRANGE)];
             let error = under(&all, || prepared.spawn().unwrap_err());
-            assert_eq!(error.subject(), Some("execve \"/nowhere/true\""));
+            assert_eq!(error.description(), Some("execve \"/nowhere/true\""));
             assert!(no_child_is_left());
         }
     });

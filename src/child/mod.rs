@@ -268,6 +268,11 @@ impl Child {
         *self.exit.get_or_insert(Exit::missed(None))
     }
 
+    /// Of a child that was reaped: it needs it no more.
+    pub(crate) fn take_pidfd(&mut self) -> Option<OwnedFd> {
+        self.pidfd.take()
+    }
+
     pub(crate) fn ends(&mut self) -> &mut Ends {
         &mut self.ends
     }

@@ -2,6 +2,7 @@
 
 extern crate std;
 
+use core::fmt;
 use std::boxed::Box;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -50,6 +51,10 @@ pub(crate) use self::setup::{Directory, Groups, Setup};
 /// starts from an empty one. We follow std: programs expect `PATH`, `HOME` and
 /// the locale, and whoever wants none says so with
 /// [`env_clear`](Self::env_clear).)
+///
+/// `Debug` shows the names of variables that are set and not their values, unlike
+/// std's: secrets are handed on so, and are not to be found in logs. The printed plan
+/// shows how many there are. Arguments are shown by both; any process can see them.
 ///
 /// # The program's path
 ///
@@ -109,11 +114,31 @@ pub(crate) struct Mapped<'fd> {
     pub(crate) fds: Vec<i32>,
 }
 
-/// Changes to the parent's environment. `None` removes.
+/// Changes to the parent's environment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Environment {
     pub(crate) clear: bool,
-    pub(crate) changes: BTreeMap<OsString, Option<OsString>>,
+    pub(crate) changes: BTreeMap<OsString, Value>,
+}
+
+/// What becomes of an environment variable.
+#[derive(Clone)]
+pub(crate) enum Value {
+    Text(OsString),
+    /// The child's pid.
+    Pid,
+    Removed,
+}
+
+/// Without the text, which is nobody's business in a log.
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text(_) => "..",
+            Self::Pid => "its pid",
+            Self::Removed => "removed",
+        })
+    }
 }
 
 impl<'fd> Command<'fd> {
@@ -157,7 +182,7 @@ impl<'fd> Command<'fd> {
 
     /// Sets an environment variable.
     pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
-        self.env.changes.insert(key.as_ref().into(), Some(value.as_ref().into()));
+        self.env.changes.insert(key.as_ref().into(), Value::Text(value.as_ref().into()));
         self
     }
 
@@ -174,7 +199,7 @@ impl<'fd> Command<'fd> {
 
     /// Removes an environment variable.
     pub fn env_remove(&mut self, key: impl AsRef<OsStr>) -> &mut Self {
-        self.env.changes.insert(key.as_ref().into(), None);
+        self.env.changes.insert(key.as_ref().into(), Value::Removed);
         self
     }
 

@@ -9,6 +9,7 @@
 
 mod display;
 mod fd_map;
+mod names;
 mod order;
 mod search;
 mod solver;
@@ -16,6 +17,7 @@ mod step;
 
 pub use self::display::StepDisplay;
 pub use self::fd_map::{FdMap, FdMapError, FdPlan};
+pub(crate) use self::names::Names;
 pub(crate) use self::order::{Finish, Parts, finish, lay_out};
 pub(crate) use self::search::candidates;
 pub(crate) use self::solver::{Cell, Problem, Unsolvable};
@@ -47,9 +49,13 @@ pub struct Plan<'a> {
     pub(crate) namespaces: u32,
 }
 
-/// The strings that steps name: NUL-terminated, one after the other.
+/// What steps name.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Strings<'a>(pub(crate) &'a [u8]);
+pub(crate) struct Strings<'a> {
+    /// NUL-terminated strings, one after the other.
+    pub(crate) text: &'a [u8],
+    pub(crate) names: Names,
+}
 
 /// What a child fd is to the user.
 #[derive(Clone, Copy, Debug)]
@@ -126,11 +132,11 @@ impl<'a> Strings<'a> {
     /// Bytes that are no string.
     pub(crate) fn bytes(self, bytes: Bytes) -> &'a [u8] {
         let from = bytes.at as usize;
-        self.0.get(from..from + bytes.len as usize).unwrap_or_default()
+        self.text.get(from..from + bytes.len as usize).unwrap_or_default()
     }
 
     /// The string at `text` and those after it.
     pub(crate) fn from(self, text: Text) -> impl Iterator<Item = &'a [u8]> {
-        self.0.get(text.0 as usize..).unwrap_or_default().split(|&byte| byte == 0)
+        self.text.get(text.0 as usize..).unwrap_or_default().split(|&byte| byte == 0)
     }
 }

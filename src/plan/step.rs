@@ -152,6 +152,9 @@ pub enum Step {
     SetCapabilities {
         /// A bit for each capability.
         capabilities: u64,
+        /// Whether the effective and permitted sets have `CAP_SETPCAP` besides, for
+        /// securebits that are set later. Exec takes it away: it is not inheritable.
+        setpcap: bool,
     },
     /// `prctl(PR_CAP_AMBIENT_RAISE)` for each.
     RaiseAmbient {
@@ -223,11 +226,6 @@ pub enum Step {
         path: Text,
         /// The number, in digits.
         contents: Bytes,
-    },
-    /// `unshare(flags)`.
-    UnshareNamespaces {
-        /// `CLONE_NEW*`.
-        flags: u32,
     },
     /// `setns(fd, kind)`.
     SetNs {

@@ -8,6 +8,7 @@
 //! * [`attach`]: channels without a child.
 //! * [`turns`]: from readiness to events.
 //! * [`operations`]: what the caller does with channels.
+//! * [`embedded`], [`foreign`]: the same in a loop that is not ours.
 //! * [`timers`], [`time`], [`ladder`]: what is due when, and what is done then.
 
 extern crate std;
@@ -16,9 +17,10 @@ use core::time::Duration;
 use std::boxed::Box;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Instant;
 use std::vec;
+use std::vec::Vec;
 
 use self::backend::Sources;
 use self::lifecycle::Lifecycle;
@@ -36,7 +38,9 @@ use crate::sys::poll::Interest;
 
 mod attach;
 mod backend;
+mod embedded;
 mod event;
+mod foreign;
 mod ladder;
 mod lifecycle;
 mod operations;
@@ -47,8 +51,10 @@ mod time;
 mod timers;
 mod turns;
 
-pub use self::backend::Backend;
+pub use self::backend::{Backend, SourceKey};
+pub use self::embedded::{EmbeddedPump, PumpGuard};
 pub use self::event::{ChannelError, ChildKey, CloseReason, Event};
+pub use self::foreign::Change;
 pub use self::ladder::Ladder;
 
 /// Children whose channels and ends are waited for together.
@@ -110,6 +116,12 @@ pub struct Pump {
     clock: Clock,
     /// When the clock was last read.
     read_at: Instant,
+    /// Fds of sources that have gone, and that somebody else has yet to be told
+    /// of.
+    leaving: Vec<(Token, OwnedFd)>,
+    one_shot: bool,
+    /// Who has had a turn and may have more, where nobody tells again.
+    unfinished: Vec<Token>,
 }
 
 /// One source: a child's channel, or its process.
@@ -150,6 +162,9 @@ impl Pump {
             timers: Timers::default(),
             clock: Clock::system(),
             read_at: Instant::now(),
+            leaving: Vec::new(),
+            one_shot: false,
+            unfinished: Vec::new(),
         }
     }
 
@@ -214,7 +229,8 @@ impl Pump {
     pub fn poll(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let due = self.look_at_clock();
         let tick = (self.ticking > 0).then(|| Duration::from_millis(WAIT_TICK_MILLIS));
-        let at_once = (self.has_events() || self.is_empty()).then_some(Duration::ZERO);
+        let at_once = self.has_events() || self.is_empty() || self.is_foreign();
+        let at_once = at_once.then_some(Duration::ZERO);
         let timeout = [timeout, due, tick, at_once].into_iter().flatten().min();
         let Self { sources, slots, turns, .. } = self;
         let waited = sources.wait(timeout, |token, readiness| {
@@ -226,6 +242,7 @@ impl Pump {
             (Ok(_) | Err(Errno::INTR), _) => {}
             (Err(error), _) => return Err(error.into()),
         }
+        self.go_on();
         if self.ticking > 0 {
             self.slots.give_ticking_turns(&mut self.turns);
         }

@@ -168,6 +168,14 @@ impl Slots {
         }
     }
 
+    /// The place in the backend of a source that has one.
+    pub(super) fn place(&mut self, token: Token) -> Option<usize> {
+        match token.part {
+            Part::Channel(_) => self.source(token).map(|source| source.place),
+            Part::Process => self.get(token.child)?.exit_place,
+        }
+    }
+
     /// Queues a source for its turn, once.
     pub(super) fn give_turn(
         &mut self,

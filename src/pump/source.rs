@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use super::outbox::Outbox;
 use super::timers::Timer;
 use crate::channel::{EndInfo, Kind};
-use crate::limits::{PIPE_SIZE_MAX, WRITES_PER_TURN_MAX};
+use crate::limits::PIPE_SIZE_MAX;
 use crate::sys::Errno;
 use crate::sys::fd::{self, PipeWriter};
 use crate::sys::poll::{Interest, Readiness};
@@ -149,10 +149,10 @@ impl Source {
         }
     }
 
-    /// Writes what is queued, in a bounded number of writes. An error says that
+    /// Writes what is queued, in at most so many writes. An error says that
     /// nobody reads any more, or that the write failed.
-    pub(super) fn flush(&mut self, writer: &mut PipeWriter) -> Result<(), Errno> {
-        for _ in 0..WRITES_PER_TURN_MAX {
+    pub(super) fn flush(&mut self, writer: &mut PipeWriter, writes: u32) -> Result<(), Errno> {
+        for _ in 0..writes {
             if self.outbox.is_empty() {
                 break;
             }
@@ -217,11 +217,11 @@ impl Source {
         self.writing = false;
     }
 
-    /// Closes our end. It has left the backend.
-    pub(super) fn close(&mut self) {
-        self.end = None;
+    /// Gives up our end, to be closed. It has left the backend.
+    pub(super) fn close(&mut self) -> Option<OwnedFd> {
         self.reading = false;
         self.writing = false;
+        self.end.take()
     }
 }
 

@@ -13,6 +13,7 @@ use super::timers::{Timer, TimerKey, What};
 use super::turns::Note;
 use super::{Part, Pump, Token};
 use crate::channel::Name;
+use crate::limits::WAIT_TICK_MILLIS;
 
 /// What a child's time is bounded by.
 #[derive(Debug, Default)]
@@ -120,14 +121,28 @@ impl Pump {
     }
 
     /// When [`poll`](Self::poll) has to be called at the latest, for a loop that
-    /// waits by itself. Never later than the next thing that is due, and
-    /// sometimes earlier; a past time for spans that have yet to begin. `None`:
+    /// waits by itself: a past time if there is more to do at once. `None`:
     /// whenever a source is ready.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        match self.timers.wait_for_clock() {
-            true => Some(self.read_at),
-            false => self.timers.next(),
+    pub fn next_deadline(&mut self) -> Option<Instant> {
+        if self.timers.wait_for_clock() || !self.unfinished.is_empty() {
+            return Some(self.read_at);
         }
+        let tick = (self.ticking > 0).then(|| self.now() + Duration::from_millis(WAIT_TICK_MILLIS));
+        [self.next_due(), tick].into_iter().flatten().min()
+    }
+
+    /// When the first of the timers that run is due.
+    fn next_due(&mut self) -> Option<Instant> {
+        loop {
+            let (at, key) = self.timers.head()?;
+            if self.timers.head_is_right(self.slots.timer(key)) {
+                return Some(at);
+            }
+        }
+    }
+
+    pub(super) fn now(&mut self) -> Instant {
+        self.clock.now()
     }
 
     /// Reads the time from `clock` from now on, in place of `Instant::now`: for
@@ -150,7 +165,7 @@ impl Pump {
             }
         }
         self.do_what_is_due(now);
-        self.timers.next().map(|at| at.saturating_duration_since(now))
+        self.next_due().map(|at| at.saturating_duration_since(now))
     }
 
     /// So much time has passed since the clock was read.

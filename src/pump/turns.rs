@@ -5,8 +5,8 @@ use super::slots::Slot;
 use super::source::{AfterFlush, Got};
 use super::{Part, Pump, Token};
 use crate::channel::Direction;
-use crate::child::Exit;
-use crate::limits::PIPE_SIZE_MIN;
+use crate::child::{Child, Exit};
+use crate::limits::{PIPE_SIZE_MIN, WRITES_PER_TURN_MAX};
 use crate::signal::Signal;
 use crate::sys::Errno;
 use crate::sys::poll::Readiness;
@@ -29,7 +29,7 @@ impl Pump {
     /// The note as an event. A child that has ended is gone with it.
     pub(super) fn tell(&mut self, note: Note) -> Event<'_> {
         if let Note::Ended { child, .. } = note {
-            self.slots.remove(child);
+            self.forget(child);
         }
         let name = |token| self.slots.name(token);
         match note {
@@ -89,6 +89,8 @@ impl Pump {
                     source.ready = ready - Readiness::WRITE;
                     source.in_turn = true;
                     self.turns.push_back(token);
+                } else {
+                    self.remember(token);
                 }
                 self.heard(token);
                 return Some(len);
@@ -207,14 +209,28 @@ impl Pump {
         let source = self.slots.source(token)?;
         let unsent = source.unsent + source.outbox.clear();
         self.sources.remove(source.place);
-        source.close();
+        let end = source.close();
+        if let (Some(end), true) = (end, self.sources.keeps_fds_open()) {
+            self.leaving.push((token, end));
+        }
         let slot = self.slots.get_mut(token.child)?;
         Some((unsent, slot.life.channel_closed()))
     }
 
+    /// A child that has ended, with all that is left of it.
+    fn forget(&mut self, child: ChildKey) {
+        let Some(mut slot) = self.slots.remove(child) else { return };
+        let pidfd = slot.child.as_mut().and_then(Child::take_pidfd);
+        if let (Some(pidfd), true) = (pidfd, self.sources.keeps_fds_open()) {
+            self.leaving.push((Token { child, part: Part::Process }, pidfd));
+        }
+    }
+
     fn flush(&mut self, token: Token) {
+        // Another loop may not tell again that there is room.
+        let writes = if self.is_foreign() { u32::MAX } else { WRITES_PER_TURN_MAX };
         let Some(source) = self.slots.source(token) else { return };
-        if let Err(errno) = source.flush(&mut self.writer) {
+        if let Err(errno) = source.flush(&mut self.writer, writes) {
             return self.writing_failed(token, errno);
         }
         if source.outbox.take_drained() && source.after_flush == AfterFlush::Stay {

@@ -7,11 +7,11 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use super::{CloneExtras, SpawnError};
+use super::{CloneExtras, SpawnError, Subject};
 use crate::sys::{Errno, fd};
 
 /// Writes both maps and lets the child go on. On an error it is not let go, and
-/// fails when it finds our end of the pipe closed.
+/// waits.
 pub(super) fn write(pid: i32, extras: &CloneExtras<'_>, go_on: &OwnedFd) -> Result<(), SpawnError> {
     let file = |name: &str| format!("/proc/{pid}/{name}");
     let put = |name: &str, text: &str| -> Result<(), SpawnError> {
@@ -28,11 +28,12 @@ pub(super) fn write(pid: i32, extras: &CloneExtras<'_>, go_on: &OwnedFd) -> Resu
             put("gid_map", &extras.gid_map)?;
         }
     }
-    fd::write_byte(go_on)
-        .map_err(|errno| SpawnError::in_parent("write to the waiting child", errno.raw_os_error()))
+    fd::write_byte(go_on).map_err(|errno| {
+        SpawnError::in_parent("write to the waiting child", Subject::Nothing, errno)
+    })
 }
 
 fn refused(file: &str, error: &io::Error) -> SpawnError {
-    let errno = error.raw_os_error().unwrap_or(Errno::IO.raw_os_error());
-    SpawnError::in_parent(format!("write {file:?}"), errno)
+    let errno = error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error);
+    SpawnError::in_parent(format!("write {file:?}"), Subject::Path(file.into()), errno)
 }

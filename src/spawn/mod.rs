@@ -1,10 +1,12 @@
 //! From a prepared command to a running child, or to an error and nothing left.
 //!
 //! * [`prepare`]: all that spawns share, worked out once.
+//! * [`check`]: what can't be set up.
 //! * [`setup`]: what is to be set up, as steps.
 //! * [`opener`]: how each channel's ends come about.
 //! * [`open`]: the channels of one spawn, and the plan that they make whole.
 //! * [`launch`]: the clone, and what the child reported.
+//! * [`error`], [`subject`]: what is said of a spawn that failed.
 
 extern crate std;
 
@@ -18,11 +20,14 @@ use std::vec::Vec;
 use crate::channel::{ChannelInfo, PassedFd};
 use crate::child::{Child, OnDrop};
 use crate::command::{Command, Namespaces, PlanError};
-use crate::plan::{Cell, Label, Mapping, Step};
+use crate::plan::{Cell, Label, Mapping, Names, Step, Strings};
 use crate::sys::hook::Hook;
 use crate::sys::memory::Region;
-use crate::sys::{Errno, Features};
+use crate::sys::{Errno, Features, numbers, signals};
 
+mod check;
+mod cpus;
+mod environment;
 mod error;
 mod id_maps;
 mod launch;
@@ -31,10 +36,12 @@ mod opener;
 mod prepare;
 mod setup;
 mod strings;
+mod subject;
 
 pub use self::error::SpawnError;
 pub use self::open::Opened;
 use self::opener::Opener;
+pub use self::subject::Subject;
 
 /// A command with everything worked out: spawns again and again, without
 /// allocation in parent or child.
@@ -149,6 +156,17 @@ const KEPT_MAX: usize = 3;
 struct Entry {
     fd: i32,
     channel: usize,
+}
+
+/// What this platform calls the numbers in steps.
+const NAMES: Names =
+    Names { signals: signals::NAMES, limits: numbers::LIMITS, namespaces: numbers::NAMESPACES };
+
+impl Prepared<'_> {
+    /// What steps name.
+    fn texts(&self) -> Strings<'_> {
+        Strings { text: self.strings.text(), names: NAMES }
+    }
 }
 
 impl Command<'_> {

@@ -8,11 +8,11 @@ use std::string::ToString;
 use std::thread;
 
 use super::opener::failed;
-use super::{Opener, Prepared, Scratch, SpawnError};
+use super::{Opener, Prepared, Scratch, SpawnError, Subject};
 use crate::channel::PassedFd;
 use crate::child::{Child, Ends};
 use crate::limits::{BUSY_SLEEP_MAX, BUSY_SLEEP_MIN, SHARED_FD_MAX};
-use crate::plan::{Closing, Mapping, Parts, Plan, Problem, Step, Strings, Unsolvable, lay_out};
+use crate::plan::{Closing, Mapping, Parts, Plan, Problem, Step, Unsolvable, lay_out};
 use crate::sys::memory::SharedWord;
 use crate::sys::{Errno, Features, fd, process};
 
@@ -86,7 +86,7 @@ impl Opened<'_, '_> {
     pub fn plan(&self) -> Plan<'_> {
         Plan {
             steps: &self.prepared.scratch.steps,
-            strings: Strings(self.prepared.strings.text()),
+            strings: self.prepared.texts(),
             labels: &self.prepared.labels,
             program: self.prepared.strings.program(),
             namespaces: self.prepared.clone.namespaces.bits(),
@@ -134,26 +134,33 @@ impl Opened<'_, '_> {
                     from if from == entry.fd => Step::ClearCloexec { fd: from },
                     from => Step::Dup2 { from, to: entry.fd },
                 };
-                SpawnError::in_parent(step.to_string(), errno.raw_os_error())
+                let subject = match step {
+                    Step::Dup2 { from, to } => Subject::Move { from, to },
+                    _ => Subject::Fd(source.number()),
+                };
+                SpawnError::in_parent(step.to_string(), subject, errno)
             })?;
         }
         let Prepared { setup, clone, .. } = &*self.prepared;
         let others = setup.early.iter().chain(&setup.landlock).chain(&clone.program);
         for other in others.chain(&clone.cgroup) {
             fd::check_open(other.as_fd()).map_err(|errno| {
-                SpawnError::in_parent(format!("fd {}", other.number()), errno.raw_os_error())
+                let fd = other.number();
+                SpawnError::in_parent(format!("fd {fd}"), Subject::Fd(fd), errno)
             })?;
         }
         Ok(())
     }
 
     fn open_channels(&mut self) -> Result<(), SpawnError> {
-        let Prepared { openers, scratch, .. } = &mut *self.prepared;
+        let Prepared { openers, infos, scratch, .. } = &mut *self.prepared;
+        let mut infos = infos.iter();
         scratch.theirs.clear();
         for opener in openers.iter() {
-            let (ours, their) = opener.open()?;
+            let (ours, their) = opener.open(infos.as_slice().first())?;
             if let Some(end) = ours {
                 self.ends.push(end);
+                infos.next();
             }
             scratch.theirs.push(their);
         }

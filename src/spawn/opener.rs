@@ -2,16 +2,17 @@
 
 extern crate std;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString, OsStr};
 use std::format;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::vec::Vec;
 
 use rustix::fs::OFlags;
 
-use super::SpawnError;
-use crate::channel::{Channel, Open, PassedFd};
+use super::{SpawnError, Subject};
+use crate::channel::{Channel, ChannelInfo, Name, Open, PassedFd};
 use crate::command::{Mapped, PlanError};
 use crate::sys::{Errno, fd};
 
@@ -37,26 +38,28 @@ impl Opener<'_> {
     }
 
     /// Opens the channel for one spawn: the parent's end and the child's, as far
-    /// as they are made now.
-    pub(super) fn open(&self) -> Result<(Option<OwnedFd>, Option<OwnedFd>), SpawnError> {
+    /// as they are made now. `channel` is what an error is about, where we get an
+    /// end.
+    pub(super) fn open(
+        &self,
+        channel: Option<&ChannelInfo>,
+    ) -> Result<(Option<OwnedFd>, Option<OwnedFd>), SpawnError> {
         Ok(match self {
             Self::ReadPipe => {
-                let (reader, writer) = fd::pipe().map_err(failed("pipe2"))?;
+                let (reader, writer) = fd::pipe().map_err(failed_for("pipe2", channel))?;
                 (Some(reader), Some(writer))
             }
             Self::WritePipe => {
-                let (reader, writer) = fd::pipe().map_err(failed("pipe2"))?;
+                let (reader, writer) = fd::pipe().map_err(failed_for("pipe2", channel))?;
                 (Some(writer), Some(reader))
             }
             Self::SocketPair => {
-                let (ours, their) = fd::socket_pair().map_err(failed("socketpair"))?;
+                let (ours, their) = fd::socket_pair().map_err(failed_for("socketpair", channel))?;
                 (Some(ours), Some(their))
             }
             Self::File { path, flags } => {
                 let opened = fd::open(path, *flags, Open::MODE);
-                let subject =
-                    |e: Errno| SpawnError::in_parent(format!("open {path:?}"), e.raw_os_error());
-                (None, Some(opened.map_err(subject)?))
+                (None, Some(opened.map_err(not_opened(path))?))
             }
             Self::Shared(_) | Self::Passthrough(_) => (None, None),
         })
@@ -99,5 +102,26 @@ fn opener<'fd>(
 
 /// An error of a call of the parent's.
 pub(super) fn failed(call: &'static str) -> impl Fn(Errno) -> SpawnError {
-    move |errno| SpawnError::in_parent(call, errno.raw_os_error())
+    move |errno| SpawnError::in_parent(call, Subject::Nothing, errno)
+}
+
+/// A call that makes the ends of a channel.
+fn failed_for(call: &'static str, channel: Option<&ChannelInfo>) -> impl Fn(Errno) -> SpawnError {
+    move |errno| match channel {
+        Some(channel) => {
+            let words = match channel.name() {
+                Name::Fd(fd) => format!("{call} for child fd {fd}"),
+                Name::Text(name) => format!("{call} for channel {name:?}"),
+            };
+            SpawnError::in_parent(words, Subject::of_channel(channel), errno)
+        }
+        None => failed(call)(errno),
+    }
+}
+
+fn not_opened(path: &CStr) -> impl Fn(Errno) -> SpawnError {
+    move |errno| {
+        let subject = Subject::Path(OsStr::from_bytes(path.to_bytes()).into());
+        SpawnError::in_parent(format!("open {path:?}"), subject, errno)
+    }
 }

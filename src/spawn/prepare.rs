@@ -2,23 +2,20 @@
 
 extern crate std;
 
-use std::collections::BTreeMap;
-use std::env;
-use std::ffi::{OsStr, OsString};
 use std::format;
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::string::{String, ToString};
 use std::sync::Arc;
 use std::vec;
 use std::vec::Vec;
 
+use super::environment::{Variables, checked};
 use super::opener::openers;
 use super::setup::map_lines;
 use super::strings::{Extra, Frozen, Scripts, Strings, TooLong};
 use super::{CloneExtras, Entry, Prepared, Scratch, steps_max};
 use crate::channel::{Channel, ChannelInfo};
-use crate::command::{Command, Environment, Mapped, Namespaces, PlanError};
+use crate::command::{Command, Mapped, Namespaces, PlanError};
 use crate::plan::{Finish, Label, Program, Step, Text, candidates, finish};
 use crate::signal::Signal;
 use crate::sys::{Features, fd, signals};
@@ -39,14 +36,15 @@ impl<'fd> Command<'fd> {
         check_names(&channels)?;
 
         let mut strings = Strings::default();
-        let environment = environment(&self.env, &self.setup.pid_keys)?;
+        let environment = Variables::new(&self.env)?;
         let labels = labels(&mut strings, &channels, &entries)?;
         let program = self.program(&mut strings, &environment)?;
         let setup = self.setup_steps(&mut strings)?;
-        let mut finish: Vec<Step> = finish(&self.finish(&mut strings, features)?).collect();
+        let mut finish: Vec<Step> =
+            finish(&self.finish(&mut strings, &environment, features)?).collect();
         let (exec, shell) = self.exec_steps(&mut strings, &environment)?;
         finish.extend(exec);
-        let pid_keys = self.setup.pid_keys.iter().map(|key| key.as_bytes().into()).collect();
+        let pid_keys = environment.pid_keys.iter().map(|key| key.as_bytes().into()).collect();
         let extra = Extra { pid_keys, shell };
 
         let openers = openers(&channels)?;
@@ -75,7 +73,12 @@ impl<'fd> Command<'fd> {
         })
     }
 
-    fn finish(&self, strings: &mut Strings, features: Features) -> Result<Finish, PlanError> {
+    fn finish(
+        &self,
+        strings: &mut Strings,
+        environment: &Variables,
+        features: Features,
+    ) -> Result<Finish, PlanError> {
         let setup = &self.setup;
         let ignored = signal_set(&setup.ignored_signals)?;
         let default = self.ignored_by_parent() | signal_set(&setup.default_signals)?;
@@ -92,7 +95,7 @@ impl<'fd> Command<'fd> {
             default_signals: default & !ignored,
             ignored_signals: ignored,
             mask: signal_set(&self.blocked_signals)?,
-            pids: setup.pid_keys.len() as u32,
+            pids: environment.pid_keys.len() as u32,
             hook: setup.hook.is_some(),
             filter,
         })
@@ -102,12 +105,9 @@ impl<'fd> Command<'fd> {
     fn exec_steps(
         &self,
         strings: &mut Strings,
-        environment: &BTreeMap<OsString, OsString>,
+        environment: &Variables,
     ) -> Result<(Vec<Step>, Option<Scripts>), PlanError> {
         if let Some(program) = &self.setup.program_fd {
-            if fd::is_script(program.as_fd()) {
-                return Err(PlanError::ScriptByFd);
-            }
             return Ok((vec![Step::ExecFd { fd: program.number() }], None));
         }
         let paths = self.candidates(strings, environment)?;
@@ -180,7 +180,7 @@ impl<'fd> Command<'fd> {
     fn program(
         &self,
         strings: &mut Strings,
-        environment: &BTreeMap<OsString, OsString>,
+        environment: &Variables,
     ) -> Result<Program, PlanError> {
         let args = strings.next()?;
         let arg0 = self.arg0.as_ref().unwrap_or(&self.program);
@@ -189,12 +189,12 @@ impl<'fd> Command<'fd> {
             strings.push(&[checked(arg, || format!("argument {number}"))?])?;
         }
         let env = strings.next()?;
-        for (key, value) in environment {
+        for (key, value) in &environment.texts {
             strings.push(&[key.as_bytes(), b"=", value.as_bytes()])?;
         }
         // Each string takes a byte or more of the 4 GiB.
-        let (arg_count, env_count) = (self.args.len() as u32 + 1, environment.len() as u32);
-        let pid_count = self.setup.pid_keys.len() as u32;
+        let (arg_count, env_count) = (self.args.len() as u32 + 1, environment.texts.len() as u32);
+        let pid_count = environment.pid_keys.len() as u32;
         Ok(Program { args, arg_count, env, env_count, pid_count })
     }
 
@@ -202,15 +202,14 @@ impl<'fd> Command<'fd> {
     fn candidates(
         &self,
         strings: &mut Strings,
-        environment: &BTreeMap<OsString, OsString>,
+        environment: &Variables,
     ) -> Result<Vec<Text>, PlanError> {
         let program = checked(&self.program, || "program".into())?;
         if program.is_empty() {
             return Err(PlanError::EmptyProgram);
         }
-        let path = environment.get(OsStr::new("PATH")).map(|path| path.as_bytes());
         let mut paths = Vec::new();
-        for (dir, name) in candidates(program, path) {
+        for (dir, name) in candidates(program, environment.path()) {
             let slash: &[u8] = if dir.is_empty() || dir.ends_with(b"/") { b"" } else { b"/" };
             paths.push(strings.push(&[dir, slash, name])?);
         }
@@ -232,7 +231,7 @@ impl<'fd> Command<'fd> {
 }
 
 /// A bit for each signal.
-fn signal_set(signals: &[Signal]) -> Result<u64, PlanError> {
+pub(super) fn signal_set(signals: &[Signal]) -> Result<u64, PlanError> {
     signals.iter().try_fold(0, |set, signal| match signal.number() {
         number @ 1..=signals::SIGNAL_MAX => Ok(set | bit(number)),
         number => Err(PlanError::BadSignal { signal: number }),
@@ -241,51 +240,6 @@ fn signal_set(signals: &[Signal]) -> Result<u64, PlanError> {
 
 fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
-}
-
-/// The string's bytes, if there is no NUL in them.
-pub(super) fn checked(string: &OsStr, what: impl FnOnce() -> String) -> Result<&[u8], PlanError> {
-    let bytes = string.as_bytes();
-    if bytes.contains(&0) {
-        return Err(PlanError::NulByte { what: what() });
-    }
-    Ok(bytes)
-}
-
-/// The child's environment, sorted by key.
-fn environment(
-    asked: &Environment,
-    pid_keys: &[OsString],
-) -> Result<BTreeMap<OsString, OsString>, PlanError> {
-    let mut all = BTreeMap::new();
-    if !asked.clear {
-        all.extend(env::vars_os());
-    }
-    for (key, value) in &asked.changes {
-        checked_key(key)?;
-        match value {
-            Some(value) => {
-                checked(value, || format!("value of environment variable {key:?}"))?;
-                all.insert(key.clone(), value.clone());
-            }
-            None => {
-                all.remove(key);
-            }
-        }
-    }
-    for key in pid_keys {
-        checked_key(key)?;
-        all.remove(key);
-    }
-    Ok(all)
-}
-
-fn checked_key(key: &OsStr) -> Result<(), PlanError> {
-    let bytes = checked(key, || format!("name of environment variable {key:?}"))?;
-    match bytes.is_empty() || bytes.contains(&b'=') {
-        true => Err(PlanError::BadEnvKey { key: key.into() }),
-        false => Ok(()),
-    }
 }
 
 /// The fd map, sorted by child fd.

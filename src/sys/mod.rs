@@ -8,7 +8,7 @@
 //! * [`clone`]: one way to make a child that shares the parent's memory, one to
 //!   make a child that has a copy.
 //! * [`features`], [`probe`]: what the kernel has.
-//! * [`fd`], [`memory`], [`poll`], [`epoll`], [`process`], [`signals`]: the parent's calls.
+//! * [`fd`], [`memory`], [`poll`], [`epoll`], [`wake`], [`process`], [`signals`]: the parent's calls.
 //! * [`inherited`], [`fd_kind`], [`shared`]: fds that this program was started
 //!   with, which others have too.
 
@@ -47,6 +47,7 @@ pub(crate) mod process;
 pub(crate) mod shared;
 pub(crate) mod signals;
 pub(crate) mod users;
+pub(crate) mod wake;
 
 pub(crate) use self::errno::{Errno, Message};
 use self::errno::{check, last_errno};

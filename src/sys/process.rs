@@ -199,6 +199,24 @@ pub(crate) fn status_after_reap(pidfd: BorrowedFd<'_>) -> Option<c_int> {
     }
 }
 
+/// How many bytes the kernel's sets of CPUs have.
+pub(crate) fn cpu_set_size() -> usize {
+    #[cfg(linux)]
+    {
+        // Far above what any kernel is built for.
+        let mut set = [0usize; 1024];
+        // SAFETY: the kernel writes at most the bytes given.
+        let size = unsafe {
+            libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&set), set.as_mut_ptr())
+        };
+        usize::try_from(size).unwrap_or(0)
+    }
+    #[cfg(not(linux))]
+    {
+        0
+    }
+}
+
 /// A pidfd for a child that is not reaped.
 #[cfg(not(raw_syscalls))]
 pub(crate) fn open_pidfd(pid: c_int) -> Option<OwnedFd> {

@@ -85,3 +85,9 @@ pub(crate) fn owned(number: i32) -> OwnedFd {
     // SAFETY: as above; the test gives it up.
     unsafe { OwnedFd::from_raw_fd(number) }
 }
+
+/// The highest CPU that this thread may run on.
+pub(crate) fn own_cpu() -> usize {
+    let mine = rustix::thread::sched_getaffinity(None).unwrap();
+    (0..rustix::thread::CpuSet::MAX_CPU).rfind(|&cpu| mine.is_set(cpu)).unwrap()
+}

@@ -10,7 +10,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use forkplan::{Backend, ChildKey, CloseReason, Command, End, Event, Exit, OnDrop, Pump, Signal};
+use forkplan::{ChildKey, CloseReason, Command, End, Event, Exit, OnDrop, Signal};
+
+#[path = "outer.rs"]
+mod outer;
+pub(crate) use outer::TestPump;
 
 /// How long a test may take before it is taken for hung. No test comes near it
 /// on a slow machine; none measures anything by it.
@@ -25,7 +29,7 @@ impl Watch {
     }
 
     /// One poll of the pump.
-    pub(crate) fn poll(&self, pump: &mut Pump) -> bool {
+    pub(crate) fn poll(&self, pump: &mut TestPump) -> bool {
         assert!(Instant::now() < self.0, "hung: {} children left", pump.len());
         pump.poll(Some(Duration::from_secs(1))).expect("poll")
     }
@@ -67,19 +71,9 @@ pub(crate) fn owned(event: Event<'_>) -> (ChildKey, Seen) {
     }
 }
 
-/// A pump, with the backend that the environment forces: `poll`, `epoll`.
-pub(crate) fn pump() -> Pump {
-    match std::env::var("FORKPLAN_TEST_BACKEND").as_deref() {
-        Ok("poll") => Pump::with_backend(Backend::Poll).unwrap(),
-        Ok("epoll") => Pump::with_backend(Backend::Epoll).unwrap(),
-        Ok(other) => panic!("no such backend: {other}"),
-        Err(_) => Pump::new(),
-    }
-}
-
 /// A pump and all that it has told.
 pub(crate) struct Driver {
-    pub(crate) pump: Pump,
+    pub(crate) pump: TestPump,
     pub(crate) log: Vec<(ChildKey, Seen)>,
     /// Those that have no process.
     pub(crate) attached: Vec<ChildKey>,
@@ -88,7 +82,11 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new() -> Self {
-        Self { pump: pump(), log: Vec::new(), attached: Vec::new(), watch: Watch::new() }
+        Self::with(TestPump::new())
+    }
+
+    pub(crate) fn with(pump: TestPump) -> Self {
+        Self { pump, log: Vec::new(), attached: Vec::new(), watch: Watch::new() }
     }
 
     /// Spawns and adds. Should the test fail, the child is killed.
@@ -124,6 +122,7 @@ impl Driver {
         while let Some(event) = self.pump.next_event() {
             self.log.push(owned(event));
         }
+        self.pump.follow();
     }
 
     /// One poll, and all that it found.
