@@ -61,6 +61,32 @@
 //! shows and an error names. [`steps`] lists them all, beside the words that others
 //! have for them.
 //!
+//! # The far side
+//!
+//! A program that was started with more than 0, 1 and 2, by this crate or by a
+//! service manager, takes them by [`Inherited`]: each once, checked to be what it
+//! should be, close-on-exec from then on. [`Pump::attach`] serves them beside
+//! children and never changes a flag that the other side would see; `LISTEN_FDS` is
+//! understood.
+//!
+//! ```
+//! use forkplan::{FdKind, Inherited, InheritedError, Pump};
+//!
+//! fn main() -> Result<(), InheritedError> {
+//!     // SAFETY: first thing in main: nobody has taken or opened an fd.
+//!     let mut inherited = unsafe { Inherited::new() }?;
+//!     let mut pump = Pump::new();
+//!     match inherited.end(3, FdKind::STREAM) {
+//!         Ok(control) => drop(pump.attach([control.named("control")])),
+//!         // fd 3 is not open
+//!         Err(why) => eprintln!("started without a control channel: {why}"),
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! What becomes an fd of std's, and what may be made of one: [`conversions`].
+//!
 //! # What can be relied on
 //!
 //! * **An error means nothing happened.** No process, zombie, fd or pidfd is
@@ -102,6 +128,7 @@
 mod channel;
 mod child;
 mod command;
+mod inherited;
 mod limits;
 pub mod plan;
 mod postfork;
@@ -111,14 +138,15 @@ mod spawn;
 mod sys;
 
 pub use crate::channel::{
-    Attributes, Channel, ControlCharacter, FileInChild, GivenFd, InputBytes, Name, NamedPipe, Open,
-    OpenFile, PassedFd, Pty, Terminal, WindowSize,
+    Attributes, Channel, ControlCharacter, End, EndError, FileInChild, GivenFd, InputBytes, Name,
+    NamedPipe, Open, OpenFile, PassedFd, Pty, Terminal, WindowSize,
 };
 pub use crate::child::{Child, Exit, OnDrop, SignalError, Usage};
 pub use crate::command::{
     Capabilities, Command, FilterInstruction, IdRange, IoPriority, Namespaces, PlanError, Resource,
     Scheduler, UNLIMITED,
 };
+pub use crate::inherited::{Inherited, InheritedError};
 pub use crate::plan::Plan;
 pub use crate::pump::{
     Backend, Change, ChannelError, ChildKey, CloseReason, EmbeddedPump, Event, Ladder, Pump,
@@ -127,10 +155,13 @@ pub use crate::pump::{
 pub use crate::signal::{Signal, UnknownSignal};
 pub use crate::spawn::{Opened, Prepared, SpawnError, Subject};
 pub use crate::sys::poll::{Interest, Readiness};
-pub use crate::sys::{Features, HookFunction};
+pub use crate::sys::{FdKind, Features, HookFunction};
 
 #[doc = include_str!("command/steps.md")]
 pub mod steps {}
+
+#[doc = include_str!("channel/conversions.md")]
+pub mod conversions {}
 
 /// The README's snippets are run too.
 #[cfg(doctest)]

@@ -23,6 +23,11 @@ pub(crate) enum Kind {
     /// A pseudoterminal's master: the end of what it reads is `EIO`, and it can't
     /// be closed in half.
     Terminal,
+    /// A character device, such as a terminal from its program's side: plain
+    /// writes, and `EIO` when it was hung up.
+    Device,
+    /// A regular file: always ready.
+    File,
     /// A socket that keeps message boundaries, and has no end of file.
     Datagram,
     /// A socket that keeps message boundaries.
@@ -133,7 +138,7 @@ impl fmt::Display for Name<'_> {
 #[derive(Clone, Debug)]
 pub(crate) struct ChannelInfo {
     pub(crate) name: Option<Box<str>>,
-    /// The child fds, at least one, in the user's order.
+    /// The child fds, in the user's order: at least one if there is no name.
     pub(crate) fds: Box<[i32]>,
     pub(crate) end: EndInfo,
     /// It is the one that is written to where none is named.

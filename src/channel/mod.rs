@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 mod bytes;
+mod end;
 mod fifo;
 mod file;
 mod given;
@@ -16,6 +17,8 @@ mod pty;
 mod terminal;
 
 pub use self::bytes::InputBytes;
+pub use self::end::{End, EndError};
+pub(crate) use self::end::{check_duplex, end_of};
 pub use self::fifo::NamedPipe;
 pub use self::file::{FileInChild, Open, OpenFile};
 pub use self::given::GivenFd;

@@ -97,8 +97,7 @@ impl EmbeddedPump {
         if pump.timers.wait_for_clock() {
             let _ = pump.look_at_clock();
         }
-        let hidden = pump.sources.as_set_mut().is_some_and(|set| set.hides_some());
-        let ready = pump.has_events() || hidden;
+        let ready = pump.has_events() || pump.sources.hides_some();
         // Neither call fails for a reason that could be mended: an eventfd that
         // is raised once and a timerfd with a valid time.
         if ready != *raised && wake.set_event(ready).is_ok() {

@@ -193,7 +193,7 @@ impl Pump {
             Part::Channel(part) => {
                 slot.and_then(|slot| slot.sources[part as usize].end.as_ref().map(AsFd::as_fd))
             }
-            Part::Process => slot.and_then(|slot| slot.child.pidfd()),
+            Part::Process => slot.and_then(|slot| slot.child.as_ref()?.pidfd()),
         };
         let left = || self.leaving.iter().find(|(left, _)| *left == token);
         held.or_else(|| left().map(|(_, fd)| fd.as_fd()))

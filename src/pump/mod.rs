@@ -5,6 +5,7 @@
 //! * [`source`]: one channel: its end, its queue, what it waits for.
 //! * [`backend`]: waiting for all of them.
 //! * [`slots`]: the children, by key.
+//! * [`attach`]: channels without a child.
 //! * [`turns`]: from readiness to events.
 //! * [`operations`]: what the caller does with channels.
 //! * [`messages`]: the same for messages and for fds that travel.
@@ -36,6 +37,7 @@ use crate::sys::Errno;
 use crate::sys::fd::{self, PipeWriter};
 use crate::sys::poll::Interest;
 
+mod attach;
 mod backend;
 mod embedded;
 mod event;
@@ -201,15 +203,15 @@ impl Pump {
             if let Err(errno) = fd::set_nonblocking(end.as_fd()) {
                 refused.push((token, errno));
             }
-            source.place = self.sources.add(token, source.number(), source.interest());
+            source.place = self.sources.add(token, source.number(), source.interest(), false);
         }
         let pid = child.id();
         let process = Token { child: key, part: Part::Process };
         let pidfd = child.pidfd().map(|pidfd| pidfd.as_raw_fd());
-        let exit_place = pidfd.map(|fd| self.sources.add(process, fd, Interest::READ));
+        let exit_place = pidfd.map(|fd| self.sources.add(process, fd, Interest::READ, false));
         self.ticking += usize::from(exit_place.is_none());
         let life = Lifecycle::new(sources.iter().filter(|source| source.end.is_some()).count());
-        let bounds = Bounds::default();
+        let (child, bounds) = (Some(child), Bounds::default());
         let exit_in_turn = false;
         self.slots.insert(Slot { child, infos, sources, life, exit_place, exit_in_turn, bounds });
         self.notes.push_back(Note::Made { child: key, pid });
@@ -304,9 +306,10 @@ impl Pump {
         self.slots.len()
     }
 
-    /// A child, to signal it or to ask for its exit. `None` once it has ended.
+    /// A child, to signal it or to ask for its exit. `None` once it has ended, and
+    /// for what was [attached](Self::attach).
     pub fn child(&self, child: ChildKey) -> Option<&Child> {
-        self.slots.get(child).map(|slot| &slot.child)
+        self.slots.get(child)?.child.as_ref()
     }
 
     /// Sends a signal to a child, unless it was reaped.

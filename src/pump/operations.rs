@@ -2,13 +2,13 @@
 
 extern crate std;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::vec::Vec;
 
 use super::event::{ChannelError, ChildKey, CloseReason};
 use super::source::AfterFlush;
 use super::{Part, Pump, Token};
-use crate::channel::{Kind, Name, Terminal};
+use crate::channel::{Direction, Kind, Name, Terminal};
 use crate::sys::fd;
 use crate::sys::poll::Readiness;
 
@@ -78,8 +78,13 @@ impl Pump {
         child: ChildKey,
         channel: impl Into<Name<'n>>,
     ) -> Result<(), ChannelError> {
-        let (token, source) = match self.slots.find(child, channel.into()) {
-            Err(ChannelError::Closed) => return Ok(()),
+        let channel = channel.into();
+        // The half that has a queue, or the one that is left.
+        let (token, source) = match self.slots.find_writing(child, channel) {
+            Err(ChannelError::Closed) => match self.slots.find(child, channel) {
+                Err(ChannelError::Closed) => return Ok(()),
+                found => found?,
+            },
             found => found?,
         };
         source.after_flush = AfterFlush::Close;
@@ -115,7 +120,7 @@ impl Pump {
         child: ChildKey,
         channel: impl Into<Name<'n>>,
     ) -> Result<(), ChannelError> {
-        let (token, source) = match self.slots.find(child, channel.into()) {
+        let (token, source) = match self.slots.find_writing(child, channel.into()) {
             Err(ChannelError::Closed) => return Ok(()),
             found => found?,
         };
@@ -165,7 +170,12 @@ impl Pump {
         let count = self.slots.get(child).ok_or(ChannelError::NoChild)?.sources.len();
         for part in 0..count as u32 {
             let token = Token { child, part: Part::Channel(part) };
+            let by_other_half = self.slots.other_half(token).is_some();
             if let Some(source) = self.slots.source(token) {
+                // It is closed with the half that has the queue.
+                if by_other_half && source.info.direction == Direction::Read {
+                    continue;
+                }
                 source.after_flush = AfterFlush::Close;
                 self.after_flush(token);
             }
@@ -265,6 +275,22 @@ impl Pump {
         Ok(())
     }
 
+    /// Our end of a channel, on loan: to ask who its peer is, or for a lock or an
+    /// option of a socket. Of two ends the one that is read from, as long as it is
+    /// open. Whoever reads, writes or changes its flags disturbs the pump.
+    pub fn end<'n>(
+        &self,
+        child: ChildKey,
+        channel: impl Into<Name<'n>>,
+    ) -> Result<BorrowedFd<'_>, ChannelError> {
+        let slot = self.slots.get(child).ok_or(ChannelError::NoChild)?;
+        let channel = channel.into();
+        let part = slot.part(channel).ok_or(ChannelError::NoChannel)?;
+        let writing = || slot.sources[slot.writing_part(channel)?].end.as_ref();
+        let end = slot.sources[part].end.as_ref().or_else(writing);
+        end.map(AsFd::as_fd).ok_or(ChannelError::Closed)
+    }
+
     /// How many bytes are queued for a channel.
     pub fn queued<'n>(
         &self,
@@ -272,7 +298,7 @@ impl Pump {
         channel: impl Into<Name<'n>>,
     ) -> Result<usize, ChannelError> {
         let slot = self.slots.get(child).ok_or(ChannelError::NoChild)?;
-        let part = slot.part(channel.into()).ok_or(ChannelError::NoChannel)?;
+        let part = slot.writing_part(channel.into()).ok_or(ChannelError::NoChannel)?;
         Ok(slot.sources[part].outbox.len())
     }
 
@@ -285,7 +311,7 @@ impl Pump {
         channel: impl Into<Name<'n>>,
         bytes: usize,
     ) -> Result<(), ChannelError> {
-        let (_, source) = self.slots.find(child, channel.into())?;
+        let (_, source) = self.slots.find_writing(child, channel.into())?;
         source.outbox.set_high_water(bytes);
         Ok(())
     }
@@ -298,7 +324,11 @@ impl Pump {
     ) -> Result<(), ChannelError> {
         let (token, source) = self.slots.find(child, channel)?;
         if !source.info.direction.reads() {
-            return Err(ChannelError::NotReadable);
+            // Of a channel of two halves, the one that was read from is closed.
+            return Err(match source.other_half {
+                Some(_) => ChannelError::Closed,
+                None => ChannelError::NotReadable,
+            });
         }
         source.paused = paused;
         self.stopped_or_not(token);

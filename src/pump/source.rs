@@ -13,7 +13,7 @@ use crate::channel::{EndInfo, Kind};
 use crate::limits::{FDS_WAITING_MAX, PIPE_SIZE_MAX, READ_SIZE};
 use crate::sys::fd::{self, PipeWriter};
 use crate::sys::poll::{Interest, Readiness};
-use crate::sys::{Errno, socket};
+use crate::sys::{Errno, shared, socket};
 
 /// What our end of a channel can still do, and what it was asked to.
 #[derive(Debug)]
@@ -21,6 +21,12 @@ pub(super) struct Source {
     /// `None` once the channel is closed.
     pub(super) end: Option<OwnedFd>,
     pub(super) info: EndInfo,
+    /// The source that is the other half of the same channel: this reads and that
+    /// writes, or the other way round.
+    pub(super) other_half: Option<u32>,
+    /// The open file is somebody else's too, so it has no `O_NONBLOCK` of ours:
+    /// whether a call would block is asked just before.
+    shared: bool,
     /// Its place in the backend, as long as it has an end.
     pub(super) place: usize,
     /// We have not read the end of file.
@@ -99,6 +105,8 @@ impl Source {
             writing: end.is_some() && info.direction.writes(),
             end,
             info,
+            other_half: None,
+            shared: false,
             place: usize::MAX,
             paused: false,
             after_flush: AfterFlush::Stay,
@@ -116,6 +124,12 @@ impl Source {
             idle_limit: None,
             idle_timer: Timer::default(),
         }
+    }
+
+    /// An end that somebody else has made. Nothing of it is changed that others
+    /// would see. `shared`: nor is it an open file of our own.
+    pub(super) fn attached(end: OwnedFd, info: EndInfo, shared: bool) -> Self {
+        Self { shared, grown: true, ..Self::new(Some(end), info) }
     }
 
     pub(super) fn number(&self) -> i32 {
@@ -150,17 +164,30 @@ impl Source {
         fds: &[OwnedFd],
     ) -> Result<usize, Errno> {
         let Some(end) = &self.end else { return Err(Errno::PIPE) };
+        let mut bytes = bytes;
+        if self.asks_before() {
+            if !shared::is_ready(end.as_fd(), Interest::WRITE)? {
+                return Ok(0);
+            }
+            let piece = match self.info.kind {
+                Kind::Pipe => shared::PIPE_PIECE_MAX,
+                _ => shared::TERMINAL_PIECE_MAX,
+            };
+            bytes = &bytes[..bytes.len().min(piece)];
+        }
         loop {
             let written = match self.info.kind {
                 Kind::Socket | Kind::Datagram | Kind::Seqpacket => {
                     socket::send_fds(end.as_fd(), bytes, fds)
                 }
                 Kind::Pipe => writer.write(end.as_fd(), bytes),
-                Kind::Terminal => fd::write(end.as_fd(), bytes),
+                Kind::Terminal | Kind::Device | Kind::File => fd::write(end.as_fd(), bytes),
             };
             match written {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(0),
+                // A terminal that was hung up.
+                Err(Errno::IO) if self.info.kind == Kind::Device => return Err(Errno::PIPE),
                 result => return result,
             }
         }
@@ -191,14 +218,29 @@ impl Source {
             return self.receive(buffer);
         }
         let Some(end) = &self.end else { return Got::Nothing };
+        if self.asks_before() {
+            match shared::is_ready(end.as_fd(), Interest::READ) {
+                Ok(true) => {}
+                Ok(false) | Err(Errno::INTR) => return Got::Nothing,
+                Err(errno) => return Got::Failed(errno),
+            }
+        }
         let room = buffer.len().min(READ_SIZE);
+        let buffer = &mut buffer[..room];
         loop {
-            match fd::read(end.as_fd(), &mut buffer[..room]) {
+            let read = match self.shared && self.info.kind == Kind::Socket {
+                true => fd::receive(end.as_fd(), buffer),
+                false => fd::read(end.as_fd(), buffer),
+            };
+            match read {
                 Ok(0) => return Got::End,
                 Ok(len) => return Got::Bytes(len),
                 Err(Errno::INTR) => {}
-                // A terminal that nobody has open any more, and all was read.
-                Err(Errno::IO) if self.info.kind == Kind::Terminal => return Got::End,
+                // A terminal that nobody has open any more, or that was hung up,
+                // and all was read.
+                Err(Errno::IO) if matches!(self.info.kind, Kind::Terminal | Kind::Device) => {
+                    return Got::End;
+                }
                 Err(errno) => return Got::from(errno),
             }
         }
@@ -230,6 +272,12 @@ impl Source {
             Kind::Socket if received.len == 0 => Got::End,
             _ => Got::Bytes(received.len),
         }
+    }
+
+    /// Whether a call could block. A socket is asked not to, call by call, and a
+    /// file does not.
+    fn asks_before(&self) -> bool {
+        self.shared && matches!(self.info.kind, Kind::Pipe | Kind::Device)
     }
 
     /// Has a pipe hold more from now on, for it was found full. Once; a kernel

@@ -124,7 +124,8 @@ impl Pump {
     /// waits by itself: a past time if there is more to do at once. `None`:
     /// whenever a source is ready.
     pub fn next_deadline(&mut self) -> Option<Instant> {
-        if self.timers.wait_for_clock() || !self.unfinished.is_empty() {
+        let more = !self.unfinished.is_empty() || self.sources.hides_some();
+        if self.timers.wait_for_clock() || more {
             return Some(self.read_at);
         }
         let tick = (self.ticking > 0).then(|| self.now() + Duration::from_millis(WAIT_TICK_MILLIS));
@@ -218,7 +219,8 @@ impl Pump {
     fn stop_is_due(&mut self, child: ChildKey) {
         let Some(slot) = self.slots.get(child) else { return };
         let first = matches!(slot.bounds.stop, Some((_, 0)));
-        if first && !slot.life.has_exited() {
+        // Where there is no process, the channels are all that may take too long.
+        if first && (slot.child.is_none() || !slot.life.has_exited()) {
             self.notes.push_back(Note::TimedOut { child });
         }
         self.climb(child);
@@ -229,16 +231,17 @@ impl Pump {
         let Some(slot) = self.slots.get_mut(child) else { return };
         let Some((ladder, next)) = &mut slot.bounds.stop else { return };
         let Some((signal, wait)) = ladder.rung(*next) else { return };
-        let sent = match ladder.is_to_group() {
-            true => slot.child.signal_group(signal),
-            false => slot.child.signal(signal),
+        let sent = match (&slot.child, ladder.is_to_group()) {
+            (Some(process), true) => process.signal_group(signal).is_ok(),
+            (Some(process), false) => process.signal(signal).is_ok(),
+            (None, _) => false,
         };
         *next += 1;
         if ladder.rung(*next).is_some() {
             let key = TimerKey { child, what: What::Stop };
             self.timers.begin(&mut slot.bounds.stop_timer, key, wait);
         }
-        if sent.is_ok() {
+        if sent {
             self.notes.push_back(Note::Signalled { child, signal });
         }
     }

@@ -10,6 +10,8 @@
 //! * [`features`], [`probe`]: what the kernel has.
 //! * [`fd`], [`fifo`], [`memfd`], [`memory`], [`once`], [`poll`], [`epoll`], [`wake`],
 //!   [`process`], [`signals`], [`socket`], [`terminal`]: the parent's calls.
+//! * [`inherited`], [`fd_kind`], [`shared`]: fds that this program was started
+//!   with, which others have too.
 
 #[cfg(not(unix))]
 compile_error!("forkplan is for Unix");
@@ -34,9 +36,11 @@ mod decimal;
 pub(crate) mod epoll;
 mod errno;
 pub(crate) mod fd;
+pub(crate) mod fd_kind;
 pub(crate) mod features;
 pub(crate) mod fifo;
 pub(crate) mod hook;
+pub(crate) mod inherited;
 pub(crate) mod memfd;
 pub(crate) mod memory;
 pub(crate) mod numbers;
@@ -44,6 +48,7 @@ pub(crate) mod once;
 pub(crate) mod poll;
 pub(crate) mod probe;
 pub(crate) mod process;
+pub(crate) mod shared;
 pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod terminal;
@@ -52,5 +57,6 @@ pub(crate) mod wake;
 
 pub(crate) use self::errno::{Errno, Message};
 use self::errno::{check, last_errno};
+pub use self::fd_kind::FdKind;
 pub use self::features::Features;
 pub use self::hook::HookFunction;

@@ -52,7 +52,7 @@ pub(crate) struct Received {
     pub(crate) fds_lost: bool,
 }
 
-/// Receives once; each fd that came with it goes to `accept`, CLOEXEC from birth.
+/// Receives once, whatever the socket's flags say of blocking; each fd that came with it goes to `accept`, CLOEXEC from birth.
 /// Without `accept` the kernel is given no room for fds, so that none is made.
 pub(crate) fn receive(
     socket: BorrowedFd<'_>,
@@ -60,9 +60,9 @@ pub(crate) fn receive(
     accept: Option<&mut dyn FnMut(OwnedFd)>,
 ) -> Result<Received, Errno> {
     #[cfg(not(target_vendor = "apple"))]
-    let flags = RecvFlags::CMSG_CLOEXEC;
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     #[cfg(target_vendor = "apple")]
-    let flags = RecvFlags::empty();
+    let flags = RecvFlags::DONTWAIT;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_PER_MESSAGE_MAX))];
     let room = if accept.is_some() { &mut space[..] } else { &mut [] };
     let mut control = RecvAncillaryBuffer::new(room);
@@ -107,12 +107,12 @@ pub(crate) fn send_fds(
     let parts = [IoSlice::new(bytes)];
     #[cfg(not(target_vendor = "apple"))]
     {
-        Ok(sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL)?)
+        Ok(sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
     }
     #[cfg(target_vendor = "apple")]
     {
         super::signals::without_sigpipe(|| {
-            Ok(sendmsg(socket, &parts, &mut control, SendFlags::empty())?)
+            Ok(sendmsg(socket, &parts, &mut control, SendFlags::DONTWAIT)?)
         })
     }
 }

@@ -87,6 +87,9 @@ pub(super) struct Sources {
     way: Way,
     /// Whether the way may change.
     fixed: bool,
+    /// Places of sources that wait for something, and that a set or another loop
+    /// does not take: they are always ready.
+    always: Vec<usize>,
 }
 
 /// One source, or a free place.
@@ -95,6 +98,8 @@ struct Entry {
     token: Option<Token>,
     fd: i32,
     interest: Interest,
+    /// It is always ready: a regular file, which epoll does not take.
+    always: bool,
     /// Which of the sources that were here.
     generation: u32,
 }
@@ -108,13 +113,15 @@ enum Way {
 }
 
 impl Entry {
-    const FREE: Self = Self { token: None, fd: -1, interest: Interest::empty(), generation: 0 };
+    const FREE: Self =
+        Self { token: None, fd: -1, interest: Interest::empty(), always: false, generation: 0 };
 }
 
 impl Sources {
     /// Begins with an array, and goes over to a set when that serves better.
     pub(super) fn new() -> Self {
-        Self { entries: Vec::new(), free: Vec::new(), way: Way::Array(Vec::new()), fixed: false }
+        let way = Way::Array(Vec::new());
+        Self { entries: Vec::new(), free: Vec::new(), way, fixed: false, always: Vec::new() }
     }
 
     pub(super) fn with(backend: Backend) -> Result<Self, Errno> {
@@ -134,8 +141,14 @@ impl Sources {
         }
     }
 
-    /// Adds a source; its place.
-    pub(super) fn add(&mut self, token: Token, fd: i32, interest: Interest) -> usize {
+    /// Adds a source; its place. `is_file`: a regular file.
+    pub(super) fn add(
+        &mut self,
+        token: Token,
+        fd: i32,
+        interest: Interest,
+        is_file: bool,
+    ) -> usize {
         let place = self.free.pop().unwrap_or(self.entries.len());
         if place == self.entries.len() {
             self.entries.push(Entry::FREE);
@@ -143,9 +156,9 @@ impl Sources {
                 polled.push(PollFd::new(-1, Interest::empty()));
             }
         }
-        let generation = self.entries[place].generation;
-        let interest_yet = Interest::empty();
-        self.entries[place] = Entry { token: Some(token), fd, interest: interest_yet, generation };
+        let Entry { generation, interest: none, .. } = self.entries[place];
+        self.entries[place] =
+            Entry { token: Some(token), fd, interest: none, always: is_file, generation };
         let is_array = matches!(self.way, Way::Array(_));
         if is_array && !self.fixed && self.entries.len() - self.free.len() > POLLED_MAX {
             // Where the kernel gives no set, the array serves on.
@@ -160,26 +173,46 @@ impl Sources {
     pub(super) fn set(&mut self, place: usize, interest: Interest) {
         let entry = &mut self.entries[place];
         let before = core::mem::replace(&mut entry.interest, interest);
-        let fd = entry.fd;
+        let Entry { fd, always, .. } = *entry;
         match &mut self.way {
             Way::Array(polled) => polled[place].set(fd, interest),
-            Way::Set(set) => {
-                if set.change(place, fd, before, interest).is_err() {
-                    self.give_up_the_set(place);
+            _ if always => self.note_always(place),
+            Way::Set(set) => match set.change(place, fd, before, interest) {
+                Ok(()) => {}
+                // The kernel does not take this one for now
+                // (`fs.epoll.max_user_watches`, `ENOMEM`), or never. A set that
+                // others wait for can't be left: there the source counts as always
+                // ready, which costs time and loses nothing.
+                Err(errno) if errno == Errno::PERM || set.is_shared() => {
+                    self.entries[place].always = true;
+                    self.note_always(place);
                 }
-            }
+                Err(_) => self.go_back_to_an_array(),
+            },
             Way::Told(changes) => changes.note(place),
         }
+    }
+
+    fn note_always(&mut self, place: usize) {
+        self.always.retain(|&at| at != place);
+        if !self.entries[place].interest.is_empty() {
+            self.always.push(place);
+        }
+    }
+
+    /// Whether a source is ready that no set and no other loop shows.
+    pub(super) fn hides_some(&self) -> bool {
+        !self.always.is_empty()
     }
 
     /// Removes a source, before its fd is closed.
     pub(super) fn remove(&mut self, place: usize) {
         self.set(place, Interest::empty());
-        if let Way::Told(changes) = &mut self.way {
+        match &mut self.way {
             // Until that is told the place, and the fd, are not used again.
-            return changes.note_end(place);
+            Way::Told(changes) if !self.entries[place].always => changes.note_end(place),
+            _ => self.leave(place),
         }
-        self.leave(place);
     }
 
     fn leave(&mut self, place: usize) {
@@ -231,10 +264,22 @@ impl Sources {
 
     /// Takes the way of another one, which has no sources, for good. On an error
     /// all is as before.
-    pub(super) fn go_over_to(&mut self, mut other: Self) -> Result<(), Errno> {
-        let Way::Set(set) = &mut other.way else { return Err(Errno::INVAL) };
+    pub(super) fn go_over_to(&mut self, other: Self) -> Result<(), Errno> {
+        let Way::Set(set) = &other.way else { return Err(Errno::INVAL) };
+        let mut always = Vec::new();
         for (entry, place) in self.entries.iter().zip(0..) {
-            set.change(place, entry.fd, Interest::empty(), entry.interest)?;
+            let added = match entry.always {
+                true => Err(Errno::PERM),
+                false => set.change(place, entry.fd, Interest::empty(), entry.interest),
+            };
+            match added {
+                Err(Errno::PERM) => always.push(place),
+                added => added?,
+            }
+        }
+        for place in always {
+            self.entries[place].always = true;
+            self.note_always(place);
         }
         self.way = other.way;
         self.fixed = other.fixed;
@@ -263,42 +308,57 @@ impl Sources {
         timeout: Option<Duration>,
         mut ready: impl FnMut(Token, Readiness),
     ) -> Result<usize, Errno> {
-        let entries = &self.entries;
-        match &mut self.way {
-            Way::Array(polled) => {
-                let count = poll(polled, timeout)?;
-                let mut left = count;
-                for (polled, entry) in polled.iter().zip(entries) {
-                    if left == 0 {
-                        break;
-                    }
-                    let readiness = polled.readiness();
-                    if let (false, Some(token)) = (readiness.is_empty(), entry.token) {
+        let (entries, hides_some) = (&self.entries, self.hides_some());
+        let mut count = match &mut self.way {
+            Way::Array(polled) => return wait_for_array(polled, entries, timeout, ready),
+            Way::Set(set) => {
+                let timeout = if hides_some { Some(Duration::ZERO) } else { timeout };
+                set.wait(timeout, |place, readiness| {
+                    if let Some(token) = entries[place].token {
                         ready(token, readiness);
-                        left -= 1;
                     }
-                }
-                Ok(count)
+                })?
             }
-            Way::Set(set) => set.wait(timeout, |place, readiness| {
-                if let Some(token) = entries[place].token {
-                    ready(token, readiness);
-                }
-            }),
-            Way::Told(_) => Ok(0),
+            Way::Told(_) => 0,
+        };
+        for entry in self.always.iter().map(|&place| entries[place]) {
+            let mut readiness = Readiness::empty();
+            readiness.set(Readiness::READ, entry.interest.contains(Interest::READ));
+            readiness.set(Readiness::WRITE, entry.interest.contains(Interest::WRITE));
+            if let Some(token) = entry.token {
+                ready(token, readiness);
+                count += 1;
+            }
         }
+        Ok(count)
     }
 
-    /// The kernel does not take this source (`fs.epoll.max_user_watches`,
-    /// `ENOMEM`). A set that others wait for can't be left: there the source
-    /// counts as always ready, which costs time and loses nothing.
-    fn give_up_the_set(&mut self, place: usize) {
-        let Way::Set(set) = &mut self.way else { return };
-        if set.is_shared() {
-            return set.watch_always(place, self.entries[place].interest);
-        }
+    /// For a set that takes no more.
+    fn go_back_to_an_array(&mut self) {
         let polled = self.entries.iter().map(|entry| PollFd::new(entry.fd, entry.interest));
         self.way = Way::Array(polled.collect());
+        self.always.clear();
         self.fixed = true;
     }
+}
+
+fn wait_for_array(
+    polled: &mut [PollFd],
+    entries: &[Entry],
+    timeout: Option<Duration>,
+    mut ready: impl FnMut(Token, Readiness),
+) -> Result<usize, Errno> {
+    let count = poll(polled, timeout)?;
+    let mut left = count;
+    for (polled, entry) in polled.iter().zip(entries) {
+        if left == 0 {
+            break;
+        }
+        let readiness = polled.readiness();
+        if let (false, Some(token)) = (readiness.is_empty(), entry.token) {
+            ready(token, readiness);
+            left -= 1;
+        }
+    }
+    Ok(count)
 }

@@ -6,7 +6,6 @@ use core::time::Duration;
 use std::boxed::Box;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::vec;
-use std::vec::Vec;
 
 use crate::limits::FOUND_MAX;
 use crate::sys::Errno;
@@ -19,8 +18,6 @@ pub(in crate::pump) struct Set {
     /// Room for what one wait finds. What is ready beyond that is found by the
     /// next: the kernel moves whom it has reported to the end of its list.
     found: Box<[Found]>,
-    /// Those that epoll refuses, for they are always ready: regular files.
-    always: Vec<(usize, Interest)>,
     /// Somebody waits for the set itself.
     shared: bool,
 }
@@ -31,45 +28,26 @@ const NO_PLACE: u64 = u64::MAX;
 impl Set {
     pub(super) fn new() -> Result<Self, Errno> {
         let found = vec![Found::NONE; FOUND_MAX].into();
-        Ok(Self { epoll: Epoll::new()?, found, always: Vec::new(), shared: false })
+        Ok(Self { epoll: Epoll::new()?, found, shared: false })
     }
 
     /// Changes what the source at `place` waits for, from `before` to `now`.
     ///
     /// Who waits for nothing is not in the set, which would report its hang-up
-    /// again and again.
+    /// again and again. `EPERM` says that epoll does not take such a file.
     pub(super) fn change(
-        &mut self,
+        &self,
         place: usize,
         fd: i32,
         before: Interest,
         now: Interest,
     ) -> Result<(), Errno> {
-        if let Some(at) = self.always.iter().position(|&(at, _)| at == place) {
-            match now.is_empty() {
-                true => drop(self.always.swap_remove(at)),
-                false => self.always[at].1 = now,
-            }
-            return Ok(());
-        }
-        let changed = match (before.is_empty(), now.is_empty()) {
+        match (before.is_empty(), now.is_empty()) {
             _ if before == now => Ok(()),
             (true, _) => self.epoll.add(fd, now, place as u64),
             (_, true) => self.epoll.remove(fd),
             _ => self.epoll.set(fd, now, place as u64),
-        };
-        match changed {
-            Err(Errno::PERM) => {
-                self.always.push((place, now));
-                Ok(())
-            }
-            changed => changed,
         }
-    }
-
-    /// This source can't be in the set: it counts as ready.
-    pub(super) fn watch_always(&mut self, place: usize, interest: Interest) {
-        self.always.push((place, interest));
     }
 
     /// Makes the set ready whenever `fd` is, for those who wait for the set.
@@ -82,28 +60,16 @@ impl Set {
         self.shared
     }
 
-    /// Whether sources are ready that the set does not show.
-    pub(in crate::pump) fn hides_some(&self) -> bool {
-        !self.always.is_empty()
-    }
-
     pub(super) fn wait(
         &mut self,
         timeout: Option<Duration>,
         mut ready: impl FnMut(usize, Readiness),
     ) -> Result<usize, Errno> {
-        let timeout = if self.always.is_empty() { timeout } else { Some(Duration::ZERO) };
         let count = self.epoll.wait(&mut self.found, timeout)?;
         for found in self.found[..count].iter().filter(|found| found.number() != NO_PLACE) {
             ready(found.number() as usize, found.readiness());
         }
-        for &(place, interest) in &self.always {
-            let mut readiness = Readiness::empty();
-            readiness.set(Readiness::READ, interest.contains(Interest::READ));
-            readiness.set(Readiness::WRITE, interest.contains(Interest::WRITE));
-            ready(place, readiness);
-        }
-        Ok(count + self.always.len())
+        Ok(count)
     }
 }
 
@@ -115,8 +81,7 @@ impl AsFd for Set {
 
 impl core::fmt::Debug for Set {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let Self { epoll, found: _, always, shared } = self;
-        let mut shown = f.debug_struct("Set");
-        shown.field("epoll", epoll).field("always", always).field("shared", shared).finish()
+        let Self { epoll, found: _, shared } = self;
+        f.debug_struct("Set").field("epoll", epoll).field("shared", shared).finish()
     }
 }
