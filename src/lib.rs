@@ -102,6 +102,7 @@ mod command;
 mod limits;
 pub mod plan;
 mod postfork;
+mod protocol;
 mod pump;
 mod signal;
 mod spawn;
@@ -114,6 +115,11 @@ pub use crate::command::{
     Scheduler, UNLIMITED,
 };
 pub use crate::plan::Plan;
+pub use crate::protocol::{
+    ChannelHandler, Frame, FrameError, Framed, Framing, HandlerPanic, LengthPrefixed, Lines,
+    OnData, OnEvent, Prefix, PrefixTooSmall, Process, ProcessHandler, Protocols, RunError,
+    Transport,
+};
 pub use crate::pump::{ChannelError, ChildKey, CloseReason, Event, Pump};
 pub use crate::signal::{Signal, UnknownSignal};
 pub use crate::spawn::{Opened, Prepared, SpawnError};

@@ -176,7 +176,8 @@ pub enum CloseReason {
     /// [`Pump::close`](super::Pump::close) and its like, when what was queued was
     /// written, or [`Pump::abort`](super::Pump::abort).
     Us,
-    /// A read or write failed with this errno.
+    /// A read or write failed with this errno; or a handler gave the channel up
+    /// with it, by [`Transport::fail`](crate::Transport::fail).
     Error(i32),
 }
 

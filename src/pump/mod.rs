@@ -7,6 +7,7 @@
 //! * [`slots`]: the children, by key.
 //! * [`turns`]: from readiness to events.
 //! * [`operations`]: what the caller does with channels.
+//! * [`lent`]: events for who uses the pump while he is told.
 
 extern crate std;
 
@@ -31,6 +32,7 @@ use crate::sys::poll::Interest;
 
 mod backend;
 mod event;
+mod lent;
 mod lifecycle;
 mod operations;
 mod outbox;
@@ -39,6 +41,7 @@ mod source;
 mod turns;
 
 pub use self::event::{ChannelError, ChildKey, CloseReason, Event};
+pub(crate) use self::lent::Lent;
 
 /// Children whose channels and ends are waited for together.
 ///

@@ -1,9 +1,13 @@
 //! What the caller does with a child's channels: write, close, pause.
 
+extern crate std;
+
+use std::sync::Arc;
+
 use super::event::{ChannelError, ChildKey, CloseReason};
 use super::source::AfterFlush;
 use super::{Part, Pump, Token};
-use crate::channel::Name;
+use crate::channel::{ChannelInfo, Name};
 
 /// # Channels
 ///
@@ -119,6 +123,50 @@ impl Pump {
             }
         }
         Ok(())
+    }
+
+    /// Closes every channel of a child, each as [`abort`](Self::abort) does.
+    pub fn abort_all(&mut self, child: ChildKey) -> Result<(), ChannelError> {
+        let count = self.slots.get(child).ok_or(ChannelError::NoChild)?.sources.len();
+        for part in 0..count as u32 {
+            self.close_channel(Token { child, part: Part::Channel(part) }, CloseReason::Us);
+        }
+        Ok(())
+    }
+
+    /// Whether a child has a channel of this name that is not closed.
+    pub fn is_open<'n>(&self, child: ChildKey, channel: impl Into<Name<'n>>) -> bool {
+        let Some(slot) = self.slots.get(child) else { return false };
+        slot.part(channel.into()).is_some_and(|part| slot.sources[part].end.is_some())
+    }
+
+    /// Closes a channel at once, with an errno as the reason.
+    pub(crate) fn fail(
+        &mut self,
+        child: ChildKey,
+        channel: Name<'_>,
+        errno: i32,
+    ) -> Result<(), ChannelError> {
+        let (token, _) = self.slots.find(child, channel)?;
+        self.close_channel(token, CloseReason::Error(errno));
+        Ok(())
+    }
+
+    /// What is known of a child's channels. `None` once it has ended.
+    pub(crate) fn channel_infos(&self, child: ChildKey) -> Option<Arc<[ChannelInfo]>> {
+        self.slots.get(child).map(|slot| slot.infos.clone())
+    }
+
+    /// The place of an open channel among the child's.
+    pub(crate) fn place(
+        &mut self,
+        child: ChildKey,
+        channel: Name<'_>,
+    ) -> Result<usize, ChannelError> {
+        match self.slots.find(child, channel)?.0.part {
+            Part::Channel(part) => Ok(part as usize),
+            Part::Process => Err(ChannelError::NoChannel),
+        }
     }
 
     /// Stops reading from a channel, also what is ready already. The child

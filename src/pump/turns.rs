@@ -3,7 +3,7 @@
 use super::event::{ChildKey, CloseReason, Event};
 use super::source::{AfterFlush, Got};
 use super::{Part, Pump, Token};
-use crate::channel::Direction;
+use crate::channel::{Direction, Name};
 use crate::child::Exit;
 use crate::limits::PIPE_SIZE_MIN;
 use crate::sys::Errno;
@@ -20,24 +20,35 @@ pub(super) enum Note {
     Ended { child: ChildKey, exit: Exit },
 }
 
+impl Note {
+    /// The note as an event; `name` says how its channel is known, if it is
+    /// about one.
+    pub(super) fn event<'a>(self, name: impl FnOnce(Token) -> Name<'a>) -> Event<'a> {
+        match self {
+            Self::Made { child, pid } => Event::Made { child, pid },
+            Self::HalfClosed(token) => {
+                Event::HalfClosed { child: token.child, channel: name(token) }
+            }
+            Self::Drained(token) => Event::Drained { child: token.child, channel: name(token) },
+            Self::Closed { token, reason, unsent } => {
+                Event::Closed { child: token.child, channel: name(token), reason, unsent }
+            }
+            Self::Exited { child, exit } => Event::Exited { child, exit },
+            Self::Ended { child, exit } => Event::Ended { child, exit },
+        }
+    }
+}
+
 impl Pump {
     /// The note as an event. A child that has ended is gone with it.
     pub(super) fn tell(&mut self, note: Note) -> Event<'_> {
+        self.forget_ended(note);
+        note.event(|token| self.slots.name(token))
+    }
+
+    pub(super) fn forget_ended(&mut self, note: Note) {
         if let Note::Ended { child, .. } = note {
             self.slots.remove(child);
-        }
-        let name = |token| self.slots.name(token);
-        match note {
-            Note::Made { child, pid } => Event::Made { child, pid },
-            Note::HalfClosed(token) => {
-                Event::HalfClosed { child: token.child, channel: name(token) }
-            }
-            Note::Drained(token) => Event::Drained { child: token.child, channel: name(token) },
-            Note::Closed { token, reason, unsent } => {
-                Event::Closed { child: token.child, channel: name(token), reason, unsent }
-            }
-            Note::Exited { child, exit } => Event::Exited { child, exit },
-            Note::Ended { child, exit } => Event::Ended { child, exit },
         }
     }
 
