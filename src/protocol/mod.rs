@@ -9,7 +9,6 @@
 extern crate std;
 
 use core::fmt;
-use core::mem;
 use std::boxed::Box;
 
 use self::calls::Calls;
@@ -182,8 +181,8 @@ impl<'h> Protocols<'h> {
     }
 
     /// The pump, with its children. The handlers are dropped.
-    pub fn into_pump(mut self) -> Pump {
-        mem::take(&mut self.calls.pump)
+    pub fn into_pump(self) -> Pump {
+        self.calls.pump
     }
 }
 
