@@ -156,7 +156,7 @@ fn control_uncaught_a_panic_leaves_the_loop_with_children_in_it() {
     let looped = catch_unwind(AssertUnwindSafe(|| {
         while !pump.is_empty() {
             pump.poll(None).unwrap();
-            while pump.next_event().is_some() {
+            if pump.next_event().is_some() {
                 fail("in the loop");
             }
         }
