@@ -149,7 +149,7 @@ pub use crate::protocol::{
     OnData, OnEvent, Prefix, PrefixTooSmall, Process, ProcessHandler, Protocols, RunError,
     Transport,
 };
-pub use crate::pump::{ChannelError, ChildKey, CloseReason, Event, Pump};
+pub use crate::pump::{Backend, ChannelError, ChildKey, CloseReason, Event, Ladder, Pump};
 pub use crate::signal::{Signal, UnknownSignal};
 pub use crate::spawn::{Opened, Prepared, SpawnError};
 pub use crate::sys::{Features, HookFunction};

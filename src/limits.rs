@@ -50,6 +50,13 @@ pub(crate) const PIPE_SIZE_MAX: usize = 256 * 1024;
 /// never empty can't starve the others.
 pub(crate) const READS_PER_TURN_MAX: u32 = 8;
 
+/// Sources that a pump waits for by poll(2) alone. With more, an epoll set costs
+/// less than to ask for each again.
+pub(crate) const POLLED_MAX: usize = 16;
+
+/// Sources that one wait for an epoll set finds ready.
+pub(crate) const FOUND_MAX: usize = 256;
+
 /// Writes of one channel for one notice of readiness.
 pub(crate) const WRITES_PER_TURN_MAX: u32 = 8;
 

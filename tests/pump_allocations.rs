@@ -55,7 +55,7 @@ fn allocations(of: impl FnOnce()) -> usize {
 
 /// `count` children that give back what they get.
 fn cats(count: usize, without: Features) -> (Pump, Vec<forkplan::ChildKey>) {
-    let mut pump = Pump::new();
+    let mut pump = support::pump();
     let mut cat = Command::new("cat");
     cat.without(without).on_drop(OnDrop::Kill);
     let keys = (0..count).map(|_| pump.add(cat.spawn().unwrap())).collect();

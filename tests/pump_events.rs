@@ -8,7 +8,7 @@ mod support;
 use core::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 
-use forkplan::{Channel, CloseReason, Command, Event, Pump, Signal};
+use forkplan::{Channel, CloseReason, Command, Event, Signal};
 use support::{Driver, Orphan, Seen};
 
 /// The three pipes of the default map beside an agent's own channel.
@@ -19,7 +19,7 @@ fn pipes(command: &mut Command<'_>) {
 // I.test_processTransportInterface
 #[test]
 fn made_is_first_and_tells_the_pid() {
-    let mut pump = Pump::new();
+    let mut pump = support::pump();
     let child = Command::new("sh").args(["-c", "echo $$"]).spawn().unwrap();
     let pid = child.id();
     assert!(pid.is_some());

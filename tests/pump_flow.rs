@@ -90,7 +90,7 @@ fn both_ways(
 
 #[test]
 fn sixty_four_mebibytes_go_through_cat_and_back_unchanged() {
-    let mut pump = Pump::new();
+    let mut pump = support::pump();
     let key = pump.add(Command::new("cat").spawn().unwrap());
     let refusals = both_ways(&mut pump, (key, 0, 1), 64 << 20, |_| 1 << 20);
     // More than pipe and queue hold was given at a time.
@@ -100,7 +100,7 @@ fn sixty_four_mebibytes_go_through_cat_and_back_unchanged() {
 #[test]
 fn a_socket_carries_both_ways_at_once() {
     for without in [Features::empty(), Features::SHARED_MEMORY] {
-        let mut pump = Pump::new();
+        let mut pump = support::pump();
         let mut cat = Command::new("cat");
         cat.without(without).fds([0, 1], Channel::SocketPair);
         let key = pump.add(cat.spawn().unwrap());
@@ -112,7 +112,7 @@ fn a_socket_carries_both_ways_at_once() {
 fn chunks_of_any_size_under_any_high_water_mark_arrive() {
     let mut random = Random::new();
     for _ in 0..20 {
-        let mut pump = Pump::new();
+        let mut pump = support::pump();
         let key = pump.add(Command::new("cat").spawn().unwrap());
         let largest = random.pick(&[1, 100, 4096, 70_000, 300_000]);
         let total = 1 + random.below(largest * 100).min(2 << 20);
@@ -129,7 +129,7 @@ fn chunks_of_any_size_under_any_high_water_mark_arrive() {
 
 #[test]
 fn a_high_water_mark_of_0_still_tells_when_there_is_room() {
-    let mut pump = Pump::new();
+    let mut pump = support::pump();
     let key = pump.add(Command::new("cat").spawn().unwrap());
     pump.set_high_water(key, 0, 0).unwrap();
     assert!(both_ways(&mut pump, (key, 0, 1), 4 << 20, |_| 1 << 20) > 0);

@@ -7,12 +7,12 @@ mod support;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
-use forkplan::{Channel, ChannelError, Command, Features, OnDrop, Pump, Signal, SignalError};
+use forkplan::{Channel, ChannelError, Command, Features, OnDrop, Signal, SignalError};
 use support::{Driver, Orphan, alone, refuse_syscall};
 
 #[test]
 fn a_poll_without_children_returns_at_once() {
-    let mut pump = Pump::new();
+    let mut pump = support::pump();
     assert!(pump.is_empty() && !pump.has_events());
     // `None` would wait for ever.
     assert!(!pump.poll(None).unwrap());

@@ -206,6 +206,26 @@ impl Child {
         }
     }
 
+    /// Sends a signal to every process of the group that the child leads: that
+    /// of [`process_group(0)`](crate::Command::process_group) or
+    /// [`setsid`](crate::Command::setsid).
+    ///
+    /// Where the kernel can (Linux 6.9), by the pidfd: also after the child's own
+    /// exit, and never to another group. Elsewhere by number, and only until the
+    /// child was reaped, since the number may be another group's after that.
+    ///
+    /// [`SignalError::AlreadyExited`]: the child was reaped, and the rest of its
+    /// group is gone or can't be told from another. `Errno(ESRCH)`: it leads no
+    /// group.
+    pub fn signal_group(&self, signal: impl Into<Signal>) -> Result<(), SignalError> {
+        let reaped = self.exit.is_some();
+        match process::signal_group(self.pid, self.pidfd(), signal.into().number(), reaped) {
+            Ok(()) => Ok(()),
+            Err(Errno::SRCH) if reaped => Err(SignalError::AlreadyExited),
+            Err(errno) => Err(SignalError::Errno(errno.raw_os_error())),
+        }
+    }
+
     /// Sends `SIGKILL`.
     pub fn kill(&self) -> Result<(), SignalError> {
         self.signal(Signal::KILL)

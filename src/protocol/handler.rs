@@ -10,6 +10,7 @@ use super::transport::{Process, Transport};
 use crate::channel::Name;
 use crate::child::Exit;
 use crate::pump::{CloseReason, Event};
+use crate::signal::Signal;
 
 /// The protocol of one channel: what is done with its events.
 ///
@@ -58,8 +59,7 @@ use crate::pump::{CloseReason, Event};
 /// ```
 pub trait ChannelHandler {
     /// An event of the channel, or the child's [`Event::Made`]. Calls the method
-    /// for it, and leaves out events that have none here; who overrides this one
-    /// gets all.
+    /// for it; who overrides this one gets all.
     fn event(&mut self, channel: &mut Transport<'_>, event: Event<'_>) {
         match event {
             Event::Made { .. } => self.made(channel),
@@ -67,7 +67,12 @@ pub trait ChannelHandler {
             Event::HalfClosed { .. } => self.half_closed(channel),
             Event::Drained { .. } => self.drained(channel),
             Event::Closed { reason, unsent, .. } => self.closed(channel, reason, unsent),
-            _ => {}
+            Event::Idle { .. } => self.idle(channel),
+            // Those of the process.
+            Event::TimedOut { .. }
+            | Event::Signalled { .. }
+            | Event::Exited { .. }
+            | Event::Ended { .. } => {}
         }
     }
 
@@ -88,6 +93,11 @@ pub trait ChannelHandler {
 
     /// Who was refused bytes may write again: [`Event::Drained`].
     fn drained(&mut self, channel: &mut Transport<'_>) {
+        let _ = channel;
+    }
+
+    /// It was silent for as long as was allowed: [`Event::Idle`].
+    fn idle(&mut self, channel: &mut Transport<'_>) {
         let _ = channel;
     }
 
@@ -134,8 +144,7 @@ pub trait ChannelHandler {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait ProcessHandler {
-    /// An event. Calls the method for it, and leaves out events that have none
-    /// here; who overrides this one gets all.
+    /// An event. Calls the method for it; who overrides this one gets all.
     fn event(&mut self, process: &mut Process<'_>, event: Event<'_>) {
         match event {
             Event::Made { pid, .. } => self.made(process, pid),
@@ -145,6 +154,9 @@ pub trait ProcessHandler {
             Event::Closed { channel, reason, unsent, .. } => {
                 self.closed(process, channel, reason, unsent);
             }
+            Event::Idle { channel, .. } => self.idle(process, channel),
+            Event::TimedOut { .. } => self.timed_out(process),
+            Event::Signalled { signal, .. } => self.signalled(process, signal),
             Event::Exited { exit, .. } => self.exited(process, exit),
             Event::Ended { exit, .. } => self.ended(process, exit),
         }
@@ -180,6 +192,22 @@ pub trait ProcessHandler {
         unsent: usize,
     ) {
         let _ = (process, channel, reason, unsent);
+    }
+
+    /// A channel without a handler was silent for as long as was allowed:
+    /// [`Event::Idle`].
+    fn idle(&mut self, process: &mut Process<'_>, channel: Name<'_>) {
+        let _ = (process, channel);
+    }
+
+    /// Its deadline came, and it has not exited: [`Event::TimedOut`].
+    fn timed_out(&mut self, process: &mut Process<'_>) {
+        let _ = process;
+    }
+
+    /// A [`Ladder`](crate::Ladder)'s signal was sent: [`Event::Signalled`].
+    fn signalled(&mut self, process: &mut Process<'_>, signal: Signal) {
+        let _ = (process, signal);
     }
 
     /// The process was reaped: [`Event::Exited`].

@@ -6,6 +6,7 @@ use std::{fmt, io};
 
 use crate::channel::Name;
 use crate::child::Exit;
+use crate::signal::Signal;
 
 /// A child in a pump: its place and which of the children that were there.
 /// Never names another child of that pump, even when that one has the same
@@ -117,6 +118,27 @@ pub enum Event<'a> {
         /// Bytes that were taken and never written.
         unsent: usize,
     },
+    /// A channel was silent for as long as
+    /// [`set_idle_limit`](super::Pump::set_idle_limit) says.
+    Idle {
+        /// The child.
+        child: ChildKey,
+        /// The channel.
+        channel: Name<'a>,
+    },
+    /// The child's [deadline](super::Pump::set_deadline) came, and it has not
+    /// exited.
+    TimedOut {
+        /// The child.
+        child: ChildKey,
+    },
+    /// A [`Ladder`](super::Ladder)'s signal was sent.
+    Signalled {
+        /// The child.
+        child: ChildKey,
+        /// The signal.
+        signal: Signal,
+    },
     /// The process ended and was reaped.
     Exited {
         /// The child.
@@ -143,6 +165,9 @@ impl Event<'_> {
             | Self::HalfClosed { child, .. }
             | Self::Drained { child, .. }
             | Self::Closed { child, .. }
+            | Self::Idle { child, .. }
+            | Self::TimedOut { child }
+            | Self::Signalled { child, .. }
             | Self::Exited { child, .. }
             | Self::Ended { child, .. } => child,
         }
@@ -176,6 +201,10 @@ pub enum CloseReason {
     /// [`Pump::close`](super::Pump::close) and its like, when what was queued was
     /// written, or [`Pump::abort`](super::Pump::abort).
     Us,
+    /// The time that a channel may stay open after the exit was over:
+    /// [`Pump::set_drain_limit`](super::Pump::set_drain_limit). What was not
+    /// read by then is lost.
+    Abandoned,
     /// A read or write failed with this errno; or a handler gave the channel up
     /// with it, by [`Transport::fail`](crate::Transport::fail).
     Error(i32),

@@ -8,6 +8,7 @@
 //! * [`turns`]: from readiness to events.
 //! * [`operations`]: what the caller does with channels.
 //! * [`lent`]: events for who uses the pump while he is told.
+//! * [`timers`], [`time`], [`ladder`]: what is due when, and what is done then.
 
 extern crate std;
 
@@ -16,12 +17,15 @@ use std::boxed::Box;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::Instant;
 use std::vec;
 
-use self::backend::Backend;
+use self::backend::Sources;
 use self::lifecycle::Lifecycle;
 use self::slots::{Slot, Slots};
 use self::source::Source;
+use self::time::{Bounds, Clock};
+use self::timers::Timers;
 use self::turns::Note;
 use crate::child::{Child, SignalError};
 use crate::limits::{READ_SIZE, WAIT_TICK_MILLIS};
@@ -32,15 +36,20 @@ use crate::sys::poll::Interest;
 
 mod backend;
 mod event;
+mod ladder;
 mod lent;
 mod lifecycle;
 mod operations;
 mod outbox;
 mod slots;
 mod source;
+mod time;
+mod timers;
 mod turns;
 
+pub use self::backend::Backend;
 pub use self::event::{ChannelError, ChildKey, CloseReason, Event};
+pub use self::ladder::Ladder;
 pub(crate) use self::lent::Lent;
 
 /// Children whose channels and ends are waited for together.
@@ -89,7 +98,7 @@ pub(crate) use self::lent::Lent;
 #[derive(Debug)]
 pub struct Pump {
     slots: Slots,
-    backend: Backend,
+    sources: Sources,
     /// Who is ready and has not had its turn.
     turns: VecDeque<Token>,
     /// Events that need no work.
@@ -98,6 +107,10 @@ pub struct Pump {
     writer: PipeWriter,
     /// Children without a pidfd that run.
     ticking: usize,
+    timers: Timers,
+    clock: Clock,
+    /// When the clock was last read.
+    read_at: Instant,
 }
 
 /// One source: a child's channel, or its process.
@@ -129,13 +142,31 @@ impl Pump {
     pub fn new() -> Self {
         Self {
             slots: Slots::default(),
-            backend: Backend::default(),
+            sources: Sources::new(),
             turns: VecDeque::new(),
             notes: VecDeque::new(),
             buffer: vec![0; READ_SIZE].into(),
             writer: PipeWriter::new(),
             ticking: 0,
+            timers: Timers::default(),
+            clock: Clock::system(),
+            read_at: Instant::now(),
         }
+    }
+
+    /// A pump that waits in this way and no other.
+    ///
+    /// The error is the kernel's, for an epoll set that it does not give.
+    /// Without this call, a pump begins with [`Backend::Poll`] and goes over to
+    /// [`Backend::Epoll`] above 16 sources, where there is one; a set that the
+    /// kernel refuses to make larger is given up for poll again.
+    pub fn with_backend(backend: Backend) -> io::Result<Self> {
+        Ok(Self { sources: Sources::with(backend)?, ..Self::new() })
+    }
+
+    /// How it waits now.
+    pub fn backend(&self) -> Backend {
+        self.sources.backend()
     }
 
     /// Takes a child, with all its channels that were not taken before: they
@@ -155,15 +186,17 @@ impl Pump {
             if let Err(errno) = fd::set_nonblocking(end.as_fd()) {
                 refused.push((token, errno));
             }
-            source.place = self.backend.add(token, source.number(), source.interest());
+            source.place = self.sources.add(token, source.number(), source.interest());
         }
         let pid = child.id();
         let process = Token { child: key, part: Part::Process };
         let pidfd = child.pidfd().map(|pidfd| pidfd.as_raw_fd());
-        let exit_place = pidfd.map(|fd| self.backend.add(process, fd, Interest::READ));
+        let exit_place = pidfd.map(|fd| self.sources.add(process, fd, Interest::READ));
         self.ticking += usize::from(exit_place.is_none());
         let life = Lifecycle::new(sources.iter().filter(|source| source.end.is_some()).count());
-        self.slots.insert(Slot { child, infos, sources, life, exit_place, exit_in_turn: false });
+        let bounds = Bounds::default();
+        let exit_in_turn = false;
+        self.slots.insert(Slot { child, infos, sources, life, exit_place, exit_in_turn, bounds });
         self.notes.push_back(Note::Made { child: key, pid });
         for (token, errno) in refused {
             self.close_channel(token, CloseReason::Error(errno.raw_os_error()));
@@ -180,22 +213,22 @@ impl Pump {
     ///
     /// The error is poll's own: the pump is as before.
     pub fn poll(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
-        let tick = Duration::from_millis(WAIT_TICK_MILLIS);
-        let timeout = match (self.has_events() || self.is_empty(), self.ticking) {
-            (true, _) => Some(Duration::ZERO),
-            (false, 0) => timeout,
-            (false, _) => Some(timeout.map_or(tick, |timeout| timeout.min(tick))),
-        };
-        let Self { backend, slots, turns, .. } = self;
-        let waited = backend.wait(timeout, |token, readiness| {
+        let due = self.look_at_clock();
+        let tick = (self.ticking > 0).then(|| Duration::from_millis(WAIT_TICK_MILLIS));
+        let at_once = (self.has_events() || self.is_empty()).then_some(Duration::ZERO);
+        let timeout = [timeout, due, tick, at_once].into_iter().flatten().min();
+        let Self { sources, slots, turns, .. } = self;
+        let waited = sources.wait(timeout, |token, readiness| {
             slots.give_turn(turns, token, readiness);
         });
-        match waited {
-            Ok(()) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+        match (waited, timeout) {
+            // As long as it was told, then.
+            (Ok(0), Some(timeout)) => self.time_passed(timeout),
+            (Ok(_) | Err(Errno::INTR), _) => {}
+            (Err(error), _) => return Err(error.into()),
         }
         if self.ticking > 0 {
-            slots.give_ticking_turns(turns);
+            self.slots.give_ticking_turns(&mut self.turns);
         }
         Ok(self.has_events())
     }

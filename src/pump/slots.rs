@@ -10,6 +10,7 @@ use std::vec::Vec;
 use super::event::{ChannelError, ChildKey};
 use super::lifecycle::Lifecycle;
 use super::source::Source;
+use super::time::Bounds;
 use super::{Part, Token};
 use crate::channel::{ChannelInfo, Name};
 use crate::child::Child;
@@ -28,6 +29,7 @@ pub(super) struct Slot {
     pub(super) exit_place: Option<usize>,
     /// The process waits for its turn to be reaped.
     pub(super) exit_in_turn: bool,
+    pub(super) bounds: Bounds,
 }
 
 impl Slot {

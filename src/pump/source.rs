@@ -2,9 +2,11 @@
 
 extern crate std;
 
+use core::time::Duration;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use super::outbox::Outbox;
+use super::timers::Timer;
 use crate::channel::{EndInfo, Kind};
 use crate::limits::{PIPE_SIZE_MAX, WRITES_PER_TURN_MAX};
 use crate::sys::Errno;
@@ -36,6 +38,9 @@ pub(super) struct Source {
     /// It waits for its turn, with this many reads left.
     pub(super) in_turn: bool,
     pub(super) reads_left: u32,
+    /// After how much silence somebody is to be told.
+    pub(super) idle_limit: Option<Duration>,
+    pub(super) idle_timer: Timer,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +82,8 @@ impl Source {
             ready: Readiness::empty(),
             in_turn: false,
             reads_left: 0,
+            idle_limit: None,
+            idle_timer: Timer::default(),
         }
     }
 

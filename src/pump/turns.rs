@@ -6,6 +6,7 @@ use super::{Part, Pump, Token};
 use crate::channel::{Direction, Name};
 use crate::child::Exit;
 use crate::limits::PIPE_SIZE_MIN;
+use crate::signal::Signal;
 use crate::sys::Errno;
 use crate::sys::poll::Readiness;
 
@@ -16,6 +17,9 @@ pub(super) enum Note {
     HalfClosed(Token),
     Drained(Token),
     Closed { token: Token, reason: CloseReason, unsent: usize },
+    Idle(Token),
+    TimedOut { child: ChildKey },
+    Signalled { child: ChildKey, signal: Signal },
     Exited { child: ChildKey, exit: Exit },
     Ended { child: ChildKey, exit: Exit },
 }
@@ -33,6 +37,9 @@ impl Note {
             Self::Closed { token, reason, unsent } => {
                 Event::Closed { child: token.child, channel: name(token), reason, unsent }
             }
+            Self::Idle(token) => Event::Idle { child: token.child, channel: name(token) },
+            Self::TimedOut { child } => Event::TimedOut { child },
+            Self::Signalled { child, signal } => Event::Signalled { child, signal },
             Self::Exited { child, exit } => Event::Exited { child, exit },
             Self::Ended { child, exit } => Event::Ended { child, exit },
         }
@@ -93,6 +100,7 @@ impl Pump {
                     source.in_turn = true;
                     self.turns.push_back(token);
                 }
+                self.heard(token);
                 return Some(len);
             }
             Got::Nothing => {}
@@ -119,10 +127,11 @@ impl Pump {
         };
         let ended = slot.life.exited();
         match slot.exit_place.take() {
-            Some(place) => self.leave(place),
+            Some(place) => self.sources.remove(place),
             None => self.ticking -= 1,
         }
         self.notes.push_back(Note::Exited { child, exit });
+        self.bound_drain(child);
         if ended {
             self.notes.push_back(Note::Ended { child, exit });
         }
@@ -131,7 +140,7 @@ impl Pump {
     /// Tells the backend what a source waits for now.
     pub(super) fn update(&mut self, token: Token) {
         if let Some(source) = self.slots.source(token) {
-            self.backend.set(source.place, source.number(), source.interest());
+            self.sources.set(source.place, source.interest());
         }
     }
 
@@ -174,8 +183,7 @@ impl Pump {
     pub(super) fn close_channel(&mut self, token: Token, reason: CloseReason) {
         let Some(source) = self.slots.source(token) else { return };
         let unsent = source.unsent + source.outbox.clear();
-        let place = source.place;
-        self.leave(place);
+        self.sources.remove(source.place);
         let Some(slot) = self.slots.get_mut(token.child) else { return };
         let Part::Channel(part) = token.part else { return };
         slot.sources[part as usize].close();
@@ -207,22 +215,5 @@ impl Pump {
             return self.after_flush(token);
         }
         self.close_channel(token, CloseReason::Peer);
-    }
-
-    /// Takes a place from the backend. Who was the last there has it now.
-    fn leave(&mut self, place: usize) {
-        let Some(moved) = self.backend.remove(place) else { return };
-        match moved.part {
-            Part::Channel(_) => {
-                if let Some(source) = self.slots.source(moved) {
-                    source.place = place;
-                }
-            }
-            Part::Process => {
-                if let Some(slot) = self.slots.get_mut(moved.child) {
-                    slot.exit_place = Some(place);
-                }
-            }
-        }
     }
 }

@@ -8,7 +8,7 @@
 //! * [`clone`]: one way to make a child that shares the parent's memory, one to
 //!   make a child that has a copy.
 //! * [`features`], [`probe`]: what the kernel has.
-//! * [`fd`], [`memory`], [`poll`], [`process`], [`signals`]: the parent's calls.
+//! * [`fd`], [`memory`], [`poll`], [`epoll`], [`process`], [`signals`]: the parent's calls.
 
 #[cfg(not(unix))]
 compile_error!("forkplan is for Unix");
@@ -30,6 +30,7 @@ pub(crate) mod clone;
 #[path = "clone_libc.rs"]
 pub(crate) mod clone;
 mod decimal;
+pub(crate) mod epoll;
 mod errno;
 pub(crate) mod fd;
 pub(crate) mod features;

@@ -79,11 +79,15 @@ impl core::fmt::Debug for PollFd {
 /// waits for ever. A part of a millisecond counts as a whole one, so that no
 /// wait ends before its time.
 pub(crate) fn poll(fds: &mut [PollFd], timeout: Option<Duration>) -> Result<usize, Errno> {
-    let millis = timeout.map_or(-1, |timeout| {
+    // SAFETY: `PollFd` is a `pollfd`, and the kernel writes their `revents`.
+    let ready = unsafe { libc::poll(fds.as_mut_ptr().cast(), fds.len() as _, millis(timeout)) };
+    check(ready).map(|ready| ready as usize)
+}
+
+/// A timeout as poll and epoll take it.
+pub(super) fn millis(timeout: Option<Duration>) -> i32 {
+    timeout.map_or(-1, |timeout| {
         let millis = timeout.as_nanos().div_ceil(1_000_000);
         i32::try_from(millis).unwrap_or(i32::MAX)
-    });
-    // SAFETY: `PollFd` is a `pollfd`, and the kernel writes their `revents`.
-    let ready = unsafe { libc::poll(fds.as_mut_ptr().cast(), fds.len() as _, millis) };
-    check(ready).map(|ready| ready as usize)
+    })
 }

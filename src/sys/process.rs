@@ -232,6 +232,45 @@ pub(crate) fn wait_for_probe(pid: c_int, pidfd: Option<&OwnedFd>) -> bool {
     false
 }
 
+#[cfg(linux)]
+fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: c_int, flags: c_long) -> Result<(), Errno> {
+    // SAFETY: no info is passed; the fd is alive.
+    let sent = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            c_long::from(pidfd.as_raw_fd()),
+            c_long::from(signal),
+            core::ptr::null::<libc::siginfo_t>(),
+            flags,
+        )
+    };
+    check(sent as c_int).map(drop)
+}
+
+/// Sends `signal` to the group that a child leads. By its number only if the
+/// child was not reaped: until then no other group has it.
+pub(crate) fn signal_group(
+    pid: c_int,
+    pidfd: Option<BorrowedFd<'_>>,
+    signal: c_int,
+    reaped: bool,
+) -> Result<(), Errno> {
+    #[cfg(linux)]
+    if let Some(pidfd) = pidfd {
+        /// Linux 6.9.
+        const PIDFD_SIGNAL_PROCESS_GROUP: c_long = 1 << 2;
+        match pidfd_send_signal(pidfd, signal, PIDFD_SIGNAL_PROCESS_GROUP) {
+            Err(errno) if refused(errno) => {}
+            result => return result,
+        }
+    }
+    if reaped || has_ended(pid, pidfd) == Err(Errno::CHILD) {
+        return Err(Errno::SRCH);
+    }
+    // SAFETY: no pointers. The pid is a child's that nobody has reaped.
+    check(unsafe { libc::kill(-pid, signal) }).map(drop)
+}
+
 /// Sends `signal` to a child that was not reaped.
 pub(crate) fn signal(
     pid: c_int,
@@ -240,19 +279,9 @@ pub(crate) fn signal(
 ) -> Result<(), Errno> {
     #[cfg(linux)]
     if let Some(pidfd) = pidfd {
-        // SAFETY: no info is passed; the fd is alive.
-        let sent = unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                c_long::from(pidfd.as_raw_fd()),
-                c_long::from(signal),
-                core::ptr::null::<libc::siginfo_t>(),
-                c_long::from(0),
-            )
-        };
-        match check(sent as c_int) {
+        match pidfd_send_signal(pidfd, signal, 0) {
             Err(errno) if refused(errno) => {}
-            result => return result.map(drop),
+            result => return result,
         }
     }
     // Without a pidfd the pid is all there is. A child that somebody else has

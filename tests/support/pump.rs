@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use forkplan::{ChildKey, CloseReason, Command, Event, Exit, OnDrop, Pump};
+use forkplan::{Backend, ChildKey, CloseReason, Command, Event, Exit, OnDrop, Pump, Signal};
 
 /// How long a test may take before it is taken for hung. No test comes near it
 /// on a slow machine; none measures anything by it.
@@ -39,6 +39,9 @@ pub(crate) enum Seen {
     HalfClosed(String),
     Drained(String),
     Closed(String, CloseReason, usize),
+    Idle(String),
+    TimedOut,
+    Signalled(Signal),
     Exited(Exit),
     Ended(Exit),
 }
@@ -55,9 +58,22 @@ pub(crate) fn owned(event: Event<'_>) -> (ChildKey, Seen) {
         Event::Closed { child, channel, reason, unsent } => {
             (child, Seen::Closed(channel.to_string(), reason, unsent))
         }
+        Event::Idle { child, channel } => (child, Seen::Idle(channel.to_string())),
+        Event::TimedOut { child } => (child, Seen::TimedOut),
+        Event::Signalled { child, signal } => (child, Seen::Signalled(signal)),
         Event::Exited { child, exit } => (child, Seen::Exited(exit)),
         Event::Ended { child, exit } => (child, Seen::Ended(exit)),
         other => panic!("an event that the tests do not know: {other:?}"),
+    }
+}
+
+/// A pump, with the backend that the environment forces: `poll`, `epoll`.
+pub(crate) fn pump() -> Pump {
+    match std::env::var("FORKPLAN_TEST_BACKEND").as_deref() {
+        Ok("poll") => Pump::with_backend(Backend::Poll).unwrap(),
+        Ok("epoll") => Pump::with_backend(Backend::Epoll).unwrap(),
+        Ok(other) => panic!("no such backend: {other}"),
+        Err(_) => Pump::new(),
     }
 }
 
@@ -65,12 +81,12 @@ pub(crate) fn owned(event: Event<'_>) -> (ChildKey, Seen) {
 pub(crate) struct Driver {
     pub(crate) pump: Pump,
     pub(crate) log: Vec<(ChildKey, Seen)>,
-    watch: Watch,
+    pub(crate) watch: Watch,
 }
 
 impl Driver {
     pub(crate) fn new() -> Self {
-        Self { pump: Pump::new(), log: Vec::new(), watch: Watch::new() }
+        Self { pump: pump(), log: Vec::new(), watch: Watch::new() }
     }
 
     /// Spawns and adds. Should the test fail, the child is killed.
@@ -164,10 +180,14 @@ impl Driver {
     /// and again would return at once. Only for children that wait for us.
     pub(crate) fn assert_quiet(&mut self) {
         self.drain();
-        let before = self.log.len();
-        let found = self.pump.poll(Some(Duration::from_millis(50))).unwrap();
+        let (before, start) = (self.log.len(), Instant::now());
+        let timeout = Duration::from_millis(50);
+        let found = self.pump.poll(Some(timeout)).unwrap();
+        let waited = start.elapsed();
         self.drain();
         assert!(!found, "poll returned at once, for {:?}", &self.log[before..]);
+        // However slow the machine is, it does not wait for less than it was told.
+        assert!(waited >= timeout, "poll returned after {waited:?}, for nothing");
     }
 
     /// The promises of `Event`, for every child in the log that has ended.
