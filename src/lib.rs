@@ -47,7 +47,7 @@
 //! # Child fds
 //!
 //! Any of the child's fds may be connected to any [`Channel`]: a pipe that the
-//! parent reads or writes, a socket pair, a file, the null device, or any fd of
+//! parent reads or writes, a socket pair, a terminal, a file, the null device, or any fd of
 //! the parent's. One channel may be on several fds; 0, 1 and 2 are like all
 //! others. The [solver](plan::FdMap) finds the cheapest `dup2`s for any map,
 //! permutations included, and is of use alone. What nobody named is closed.
@@ -137,7 +137,10 @@ mod signal;
 mod spawn;
 mod sys;
 
-pub use crate::channel::{Channel, Name, Open, OpenFile, PassedFd};
+pub use crate::channel::{
+    Attributes, Channel, ControlCharacter, Name, Open, OpenFile, PassedFd, Pty, Terminal,
+    WindowSize,
+};
 pub use crate::child::{Child, Exit, OnDrop, SignalError, Usage};
 pub use crate::command::{
     Capabilities, Command, FilterInstruction, IdRange, IoPriority, Namespaces, PlanError, Resource,

@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicI32, Ordering};
 use std::alloc::System;
 
 use forkplan::Channel::{self, ReadPipe, SocketPair, WritePipe};
-use forkplan::{Command, Features, OnDrop, Open};
+use forkplan::{Command, Features, OnDrop, Open, Pty, WindowSize};
 use support::{EXCLUSIONS, PATHS, in_subprocess, pause};
 
 /// Counts each thread's allocations, and ends any process but the one that
@@ -83,7 +83,7 @@ fn count(body: impl FnOnce()) -> u64 {
     COUNT.get() - before
 }
 
-/// A command with some of everything: environment, directory, a search, four
+/// A command with some of everything: environment, directory, a search, five
 /// channels, two fds that change places.
 fn rich(without: Features) -> Command<'static> {
     let mut command = Command::new("true");
@@ -97,6 +97,7 @@ fn rich(without: Features) -> Command<'static> {
         .channel("control", SocketPair, [3, 9])
         .fd(4, Channel::file("/dev/null", Open::ReadWrite))
         .fd(2, Channel::stderr())
+        .fd(5, Pty::new().size(WindowSize::new(24, 80)).raw())
         .without(without);
     command
 }

@@ -13,7 +13,7 @@ use std::process::{self, Stdio};
 
 use forkplan::Channel::{self, Null, ReadPipe, SocketPair};
 use forkplan::plan::Step;
-use forkplan::{Command, Features, Plan, Signal};
+use forkplan::{Command, Features, Plan, Pty, Signal};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use support::{EXCLUSIONS, self_as};
 
@@ -140,7 +140,9 @@ fn maps() -> Vec<Command<'static>> {
     inherit.inherit_unnamed_fds(true);
     let mut ignore = Command::new("/bin/true");
     ignore.inherit_ignored_signals(true).fd(0, Null);
-    vec![default, swap, search, shared, inherit, ignore]
+    let mut terminal = Command::new("/bin/true");
+    terminal.fds([0, 1, 2], Pty::new()).fd(7, Pty::new().controlling(false));
+    vec![default, swap, search, shared, inherit, ignore, terminal]
 }
 
 /// The traced process: spawns, and writes down what each plan lets expect.
@@ -207,6 +209,8 @@ fn lines_of(plan: &Plan<'_>, step: Step) -> Vec<String> {
         Step::ClearCloexec { fd } => format!("fcntl({fd}, F_SETFD, 0) = 0"),
         Step::SetCloexec { fd } => set_cloexec(fd) + " = 0",
         Step::Chdir { path } => format!("chdir({:?}) = 0", text(plan, path)),
+        Step::SetSid => format!("setsid() = {GAP}"),
+        Step::ControllingTerminal { fd } => format!("ioctl({fd}, TIOCSCTTY, 0) = 0"),
         Step::DefaultSignal { signal } => set_default(signal),
         Step::ClearHandlers => HANDLERS.into(),
         Step::SignalMask { mask: 0 } => "rt_sigprocmask(SIG_SETMASK, [], NULL, 8) = 0".into(),

@@ -20,6 +20,9 @@ pub(crate) enum Kind {
     /// A stream socket: it can be closed in half, and a write may be told not to
     /// raise a signal.
     Socket,
+    /// A pseudoterminal's master: the end of what it reads is `EIO`, and it can't
+    /// be closed in half.
+    Terminal,
 }
 
 /// Which way bytes go, seen from the parent.

@@ -9,11 +9,16 @@ use std::path::PathBuf;
 mod file;
 mod info;
 mod passed;
+mod pty;
+mod terminal;
 
 pub use self::file::{Open, OpenFile};
 pub use self::info::Name;
 pub(crate) use self::info::{ChannelInfo, Direction, EndInfo, Kind};
 pub use self::passed::PassedFd;
+pub(crate) use self::pty::OpenError;
+pub use self::pty::Pty;
+pub use self::terminal::{Attributes, ControlCharacter, Terminal, WindowSize};
 
 /// One communication channel between the parent and a child: what the child
 /// gets on one or several of its fds, and what the parent keeps.
@@ -39,6 +44,25 @@ pub use self::passed::PassedFd;
 /// assert!(child.wait()?.success());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// # Terminals
+///
+/// A [`Pty`] is on as many fds as a program wants its terminal on, and may stand
+/// beside anything else:
+///
+/// ```
+/// use forkplan::{Channel::*, Command, Pty};
+///
+/// let mut child = Command::new("sh")
+///     .args(["-c", "tty && echo beside it >&3"])
+///     .channel("terminal", Pty::new(), [0, 1, 2])
+///     .fd(3, ReadPipe)
+///     .spawn()?;
+/// let beside = std::fs::File::from(child.take(3).unwrap());
+/// assert_eq!(std::io::read_to_string(beside)?, "beside it\n");
+/// assert!(child.wait()?.success());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Channel<'fd> {
@@ -48,6 +72,9 @@ pub enum Channel<'fd> {
     WritePipe,
     /// A new pair of connected Unix stream sockets: both read and write.
     SocketPair,
+    /// A pseudoterminal: the child has a terminal, the parent is its user. See
+    /// [`Pty`].
+    Pty(Pty),
     /// `/dev/null`, for reading and writing. Opened when the command is
     /// prepared.
     Null,
@@ -94,6 +121,7 @@ impl<'fd> Channel<'fd> {
             Self::ReadPipe => (Kind::Pipe, Direction::Read),
             Self::WritePipe => (Kind::Pipe, Direction::Write),
             Self::SocketPair => (Kind::Socket, Direction::Both),
+            Self::Pty(_) => (Kind::Terminal, Direction::Both),
             Self::Null | Self::File(_) | Self::Passthrough(_) => return None,
         };
         Some(EndInfo { kind, direction })
@@ -107,6 +135,7 @@ impl fmt::Display for Channel<'_> {
             Self::ReadPipe => f.write_str("read pipe"),
             Self::WritePipe => f.write_str("write pipe"),
             Self::SocketPair => f.write_str("socket pair"),
+            Self::Pty(pty) => pty.fmt(f),
             Self::Null => f.write_str("/dev/null"),
             Self::File(file) => write!(f, "file {:?}", file.path()),
             Self::Passthrough(source) => write!(f, "parent's {}", source.number()),

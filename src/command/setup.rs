@@ -197,7 +197,8 @@ impl<'fd> Command<'fd> {
     }
 
     /// Makes a terminal the controlling one of the child's new session; implies
-    /// [`setsid`](Self::setsid). It must not be another session's.
+    /// [`setsid`](Self::setsid). It must not be another session's. A new one for
+    /// the child is a [`Pty`](crate::Pty), which needs no call of this.
     pub fn controlling_terminal(&mut self, terminal: impl Into<PassedFd<'fd>>) -> &mut Self {
         self.setup.controlling_terminal = Some(terminal.into());
         self.setup.setsid = true;

@@ -236,6 +236,10 @@ pub enum ChannelError {
     NotWritable,
     /// The channel is not one that we read from.
     NotReadable,
+    /// The channel is a terminal, which can't be closed by halves.
+    NoHalfClose,
+    /// The channel is no terminal.
+    NotATerminal,
 }
 
 impl fmt::Display for ChannelError {
@@ -246,6 +250,8 @@ impl fmt::Display for ChannelError {
             Self::Closed => "the channel is closed",
             Self::NotWritable => "the channel can't be written to from this side",
             Self::NotReadable => "the channel can't be read from on this side",
+            Self::NoHalfClose => "a terminal can't be closed by halves",
+            Self::NotATerminal => "the channel is not a terminal",
         })
     }
 }
@@ -257,7 +263,10 @@ impl From<ChannelError> for io::Error {
         let kind = match error {
             ChannelError::NoChild | ChannelError::NoChannel => io::ErrorKind::NotFound,
             ChannelError::Closed => io::ErrorKind::BrokenPipe,
-            ChannelError::NotWritable | ChannelError::NotReadable => io::ErrorKind::InvalidInput,
+            ChannelError::NotWritable
+            | ChannelError::NotReadable
+            | ChannelError::NoHalfClose
+            | ChannelError::NotATerminal => io::ErrorKind::InvalidInput,
         };
         Self::new(kind, error)
     }

@@ -2,12 +2,13 @@
 
 extern crate std;
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::event::{ChannelError, ChildKey, CloseReason};
 use super::source::AfterFlush;
 use super::{Part, Pump, Token};
-use crate::channel::{ChannelInfo, Name};
+use crate::channel::{ChannelInfo, Kind, Name, Terminal};
 
 /// # Channels
 ///
@@ -92,7 +93,8 @@ impl Pump {
 
     /// Closes our writing half of a channel when its queue is written: the child
     /// reads the end of file, and of a socket pair we still read. A write pipe
-    /// is closed.
+    /// is closed. A [`Pty`](crate::Pty) can't do that: the end of its input is a
+    /// character.
     pub fn close_write<'n>(
         &mut self,
         child: ChildKey,
@@ -104,6 +106,9 @@ impl Pump {
         };
         if !source.info.direction.writes() {
             return Err(ChannelError::NotWritable);
+        }
+        if source.info.kind == Kind::Terminal {
+            return Err(ChannelError::NoHalfClose);
         }
         if source.after_flush == AfterFlush::Stay {
             source.after_flush = AfterFlush::ShutDown;
@@ -199,6 +204,23 @@ impl Pump {
     /// Resumes every channel of a child that is read from.
     pub fn resume_all(&mut self, child: ChildKey) -> Result<(), ChannelError> {
         self.set_all_paused(child, false)
+    }
+
+    /// The terminal of which a channel is our end: to resize it, to ask for its
+    /// name, foreground group and attributes.
+    pub fn terminal<'n>(
+        &self,
+        child: ChildKey,
+        channel: impl Into<Name<'n>>,
+    ) -> Result<Terminal<'_>, ChannelError> {
+        let slot = self.slots.get(child).ok_or(ChannelError::NoChild)?;
+        let part = slot.part(channel.into()).ok_or(ChannelError::NoChannel)?;
+        let source = &slot.sources[part];
+        if source.info.kind != Kind::Terminal {
+            return Err(ChannelError::NotATerminal);
+        }
+        let end = source.end.as_ref().ok_or(ChannelError::Closed)?;
+        Ok(Terminal::of(end.as_fd()))
     }
 
     /// How many bytes are queued for a channel.

@@ -111,6 +111,7 @@ impl Source {
             let written = match self.info.kind {
                 Kind::Socket => fd::send(end.as_fd(), bytes),
                 Kind::Pipe => writer.write(end.as_fd(), bytes),
+                Kind::Terminal => fd::write(end.as_fd(), bytes),
             };
             match written {
                 Err(Errno::INTR) => {}
@@ -146,6 +147,8 @@ impl Source {
                 Err(Errno::AGAIN) => return Got::Nothing,
                 // A socket whose peer closed with our bytes unread.
                 Err(Errno::CONNRESET) => return Got::End,
+                // A terminal that nobody has open any more, and all was read.
+                Err(Errno::IO) if self.info.kind == Kind::Terminal => return Got::End,
                 Err(errno) => return Got::Failed(errno),
             }
         }

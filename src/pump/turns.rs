@@ -3,7 +3,7 @@
 use super::event::{ChildKey, CloseReason, Event};
 use super::source::{AfterFlush, Got};
 use super::{Part, Pump, Token};
-use crate::channel::{Direction, Name};
+use crate::channel::{Direction, Kind, Name};
 use crate::child::Exit;
 use crate::limits::PIPE_SIZE_MIN;
 use crate::signal::Signal;
@@ -161,11 +161,13 @@ impl Pump {
         self.update(token);
     }
 
-    /// A write has failed. A socket may still have something to read; then that
-    /// end closes it.
+    /// A write has failed. A socket or a terminal may still have something to
+    /// read; then that end closes it.
     pub(super) fn writing_failed(&mut self, token: Token, errno: Errno) {
         let Some(source) = self.slots.source(token) else { return };
-        let by_peer = matches!(errno, Errno::PIPE | Errno::CONNRESET);
+        let terminal = source.info.kind == Kind::Terminal;
+        let by_peer =
+            matches!(errno, Errno::PIPE | Errno::CONNRESET) || terminal && errno == Errno::IO;
         if by_peer && source.reading && source.after_flush != AfterFlush::Close {
             source.unsent += source.outbox.clear();
             source.writing = false;
@@ -210,7 +212,8 @@ impl Pump {
     fn reading_ended(&mut self, token: Token, gone: bool) {
         let Some(source) = self.slots.source(token) else { return };
         source.reading = false;
-        if source.writing && !gone {
+        let by_halves = source.info.kind == Kind::Socket;
+        if source.writing && !gone && by_halves {
             self.notes.push_back(Note::HalfClosed(token));
             return self.after_flush(token);
         }

@@ -3,6 +3,7 @@
 //! * [`prepare`]: all that spawns share, worked out once.
 //! * [`setup`]: what is to be set up, as steps.
 //! * [`opener`]: how each channel's ends come about.
+//! * [`terminals`]: channels that are PTYs.
 //! * [`open`]: the channels of one spawn, and the plan that they make whole.
 //! * [`launch`]: the clone, and what the child reported.
 
@@ -31,6 +32,7 @@ mod opener;
 mod prepare;
 mod setup;
 mod strings;
+mod terminals;
 
 pub use self::error::SpawnError;
 pub use self::open::Opened;
@@ -66,6 +68,7 @@ pub struct Prepared<'fd> {
     labels: Box<[Label]>,
     clone: CloneExtras<'fd>,
     setup: setup::Steps<'fd>,
+    terminals: terminals::Terminals,
     /// Signals, mask and exec.
     finish: Vec<Step>,
     limit: i32,
@@ -176,6 +179,7 @@ impl<'fd> Prepared<'fd> {
             labels: self.labels.clone(),
             clone: self.clone.clone(),
             setup: self.setup.clone(),
+            terminals: self.terminals.clone(),
             finish: self.finish.clone(),
             limit: self.limit,
             features: self.features,

@@ -8,6 +8,7 @@ use std::string::ToString;
 use std::thread;
 
 use super::opener::failed;
+use super::terminals::CONTROLLING;
 use super::{Opener, Prepared, Scratch, SpawnError};
 use crate::channel::PassedFd;
 use crate::child::{Child, Ends};
@@ -194,8 +195,8 @@ impl Opened<'_, '_> {
     /// Notes the fds that steps need besides the map, and the steps that have
     /// numbers of this spawn in them.
     fn note_needed(&mut self) {
-        let Prepared { clone, setup, scratch, .. } = &mut *self.prepared;
-        let Scratch { before, early, keep, .. } = scratch;
+        let Prepared { clone, setup, terminals, scratch, .. } = &mut *self.prepared;
+        let Scratch { theirs, before, early, keep, .. } = scratch;
         early.clear();
         early.extend(setup.early.iter().map(PassedFd::number));
         before.clear();
@@ -205,6 +206,13 @@ impl Opened<'_, '_> {
             before.extend([Step::Close { fd: writer }, Step::AwaitParent { fd: reader }]);
         }
         before.extend_from_slice(&setup.before);
+        let slave = terminals.controlling.and_then(|index| theirs[index].as_ref());
+        if let Some(slave) = slave.map(OwnedFd::as_raw_fd) {
+            early.push(slave);
+            for step in before.iter_mut().filter(|step| **step == CONTROLLING) {
+                *step = Step::ControllingTerminal { fd: slave };
+            }
+        }
         keep.clear();
         keep.extend(self.notice.as_ref().map(|(_, writer)| writer.as_raw_fd()));
         keep.extend(setup.landlock.iter().chain(&clone.program).map(PassedFd::number));
@@ -254,6 +262,7 @@ impl Opened<'_, '_> {
 
 impl Drop for Opened<'_, '_> {
     fn drop(&mut self) {
+        self.give_terminals_back();
         let Scratch { theirs, spares, spare_numbers, .. } = &mut self.prepared.scratch;
         theirs.clear();
         spares.clear();

@@ -11,7 +11,7 @@ use std::vec::Vec;
 use rustix::fs::OFlags;
 
 use super::SpawnError;
-use crate::channel::{Channel, Open, PassedFd};
+use crate::channel::{Channel, Open, OpenError, PassedFd, Pty};
 use crate::command::{Mapped, PlanError};
 use crate::sys::{Errno, fd};
 
@@ -21,6 +21,7 @@ pub(super) enum Opener<'fd> {
     ReadPipe,
     WritePipe,
     SocketPair,
+    Pty(Pty),
     File { path: CString, flags: OFlags },
     Shared(Arc<OwnedFd>),
     Passthrough(PassedFd<'fd>),
@@ -52,6 +53,10 @@ impl Opener<'_> {
                 let (ours, their) = fd::socket_pair().map_err(failed("socketpair"))?;
                 (Some(ours), Some(their))
             }
+            Self::Pty(pty) => {
+                let (master, slave) = pty.open().map_err(no_terminal)?;
+                (Some(master), Some(slave))
+            }
             Self::File { path, flags } => {
                 let opened = fd::open(path, *flags, Open::MODE);
                 let subject =
@@ -77,6 +82,7 @@ fn opener<'fd>(
         Channel::ReadPipe => Opener::ReadPipe,
         Channel::WritePipe => Opener::WritePipe,
         Channel::SocketPair => Opener::SocketPair,
+        Channel::Pty(pty) => Opener::Pty(pty.clone()),
         Channel::Passthrough(source) => Opener::Passthrough(source.clone()),
         Channel::File(file) => {
             let nul = || PlanError::NulByte { what: "path of a file".into() };
@@ -95,6 +101,13 @@ fn opener<'fd>(
             }
         }),
     })
+}
+
+fn no_terminal(error: OpenError) -> SpawnError {
+    match error {
+        OpenError::Call(call, errno) => failed(call)(errno),
+        OpenError::Gone => failed("the adopted PTY, which another child has got")(Errno::BADF),
+    }
 }
 
 /// An error of a call of the parent's.

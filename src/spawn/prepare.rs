@@ -16,6 +16,7 @@ use std::vec::Vec;
 use super::opener::openers;
 use super::setup::map_lines;
 use super::strings::{Extra, Frozen, Scripts, Strings, TooLong};
+use super::terminals::Terminals;
 use super::{CloneExtras, Entry, Prepared, Scratch, steps_max};
 use crate::channel::{Channel, ChannelInfo};
 use crate::command::{Command, Environment, Mapped, Namespaces, PlanError};
@@ -42,7 +43,8 @@ impl<'fd> Command<'fd> {
         let environment = environment(&self.env, &self.setup.pid_keys)?;
         let labels = labels(&mut strings, &channels, &entries)?;
         let program = self.program(&mut strings, &environment)?;
-        let setup = self.setup_steps(&mut strings)?;
+        let terminals = Terminals::among(&channels, &self.setup)?;
+        let setup = self.setup_steps(&mut strings, terminals.controlling.is_some())?;
         let mut finish: Vec<Step> = finish(&self.finish(&mut strings, features)?).collect();
         let (exec, shell) = self.exec_steps(&mut strings, &environment)?;
         finish.extend(exec);
@@ -65,6 +67,7 @@ impl<'fd> Command<'fd> {
             labels: labels.into(),
             clone: self.clone_extras(),
             setup,
+            terminals,
             finish,
             limit,
             features,

@@ -10,6 +10,7 @@ use std::vec::Vec;
 
 use super::prepare::checked;
 use super::strings::Strings;
+use super::terminals;
 use crate::channel::PassedFd;
 use crate::command::{
     Command, Directory, Groups, IdRange, Namespaces, PlanError, Scheduler, Setup,
@@ -108,10 +109,16 @@ impl<'fd> Command<'fd> {
     /// * groups, gid, uid: each takes away the right to change the next;
     /// * the parent's death after the ids, since a change of ids clears it;
     /// * Landlock after all that opens a file.
-    pub(super) fn setup_steps(&self, strings: &mut Strings) -> Result<Steps<'fd>, PlanError> {
+    ///
+    /// `pty`: one of the channels is to be the controlling terminal.
+    pub(super) fn setup_steps(
+        &self,
+        strings: &mut Strings,
+        pty: bool,
+    ) -> Result<Steps<'fd>, PlanError> {
         let mut steps = Steps::default();
         self.namespace_steps(&mut steps, strings)?;
-        self.session_steps(&mut steps)?;
+        self.session_steps(&mut steps, pty)?;
         self.directory_steps(&mut steps, strings)?;
         self.limit_steps(&mut steps, strings)?;
         self.identity_steps(&mut steps, strings)?;
@@ -148,14 +155,17 @@ impl<'fd> Command<'fd> {
         Ok(())
     }
 
-    fn session_steps(&self, steps: &mut Steps<'fd>) -> Result<(), PlanError> {
+    fn session_steps(&self, steps: &mut Steps<'fd>, pty: bool) -> Result<(), PlanError> {
         let s = &self.setup;
-        if s.setsid {
+        if s.setsid || pty {
             steps.before.push(Step::SetSid);
         }
         if let Some(pgid) = s.process_group {
             in_range("process_group", pgid.into(), 0..=i64::from(i32::MAX))?;
             steps.before.push(Step::SetPgid { pgid });
+        }
+        if pty {
+            steps.before.push(terminals::CONTROLLING);
         }
         if let Some(terminal) = &s.controlling_terminal {
             steps.before.push(Step::ControllingTerminal { fd: terminal.number() });

@@ -147,6 +147,11 @@ pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno
     Ok(rustix::io::read(fd, buffer)?)
 }
 
+/// Writes once, to what never raises `SIGPIPE`: a terminal.
+pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    Ok(rustix::io::write(fd, bytes)?)
+}
+
 /// Writes one byte to a pipe whose reader waits for it.
 pub(crate) fn write_byte(fd: &OwnedFd) -> Result<(), Errno> {
     use rustix::fd::AsFd;

@@ -9,7 +9,8 @@ pub(crate) mod seccomp;
 mod subprocess;
 
 pub(crate) use self::look::{
-    File, Open, fds_of, fds_of_self, file_of, place_at, signal_set, with_fd,
+    File, Open, fds_of, fds_of_self, file_of, place_at, session_of, signal_set, terminal_number,
+    with_fd,
 };
 pub(crate) use self::program::{pause, write_program};
 pub(crate) use self::subprocess::{

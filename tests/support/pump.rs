@@ -154,6 +154,14 @@ impl Driver {
         parts.collect::<Vec<_>>().concat()
     }
 
+    pub(crate) fn data_len(&self, key: ChildKey, name: &str) -> usize {
+        let len = |seen: &Seen| match seen {
+            Seen::Data(channel, bytes) if channel == name => bytes.len(),
+            _ => 0,
+        };
+        self.of(key).map(len).sum()
+    }
+
     pub(crate) fn closed(&self, key: ChildKey, name: &str) -> Option<(CloseReason, usize)> {
         self.of(key).find_map(|seen| match seen {
             Seen::Closed(channel, reason, unsent) if channel == name => Some((*reason, *unsent)),
