@@ -128,6 +128,7 @@
 mod channel;
 mod child;
 mod command;
+mod inherited;
 mod limits;
 pub mod plan;
 mod postfork;
@@ -138,14 +139,15 @@ mod spawn;
 mod sys;
 
 pub use crate::channel::{
-    Attributes, Channel, ControlCharacter, Name, Open, OpenFile, PassedFd, Pty, Terminal,
-    WindowSize,
+    Attributes, Channel, ControlCharacter, End, EndError, Name, Open, OpenFile, PassedFd, Pty,
+    Terminal, WindowSize,
 };
 pub use crate::child::{Child, Exit, OnDrop, SignalError, Usage};
 pub use crate::command::{
     Capabilities, Command, FilterInstruction, IdRange, IoPriority, Namespaces, PlanError, Resource,
     Scheduler, UNLIMITED,
 };
+pub use crate::inherited::{Inherited, InheritedError};
 pub use crate::plan::Plan;
 pub use crate::protocol::{
     ChannelHandler, Frame, FrameError, Framed, Framing, HandlerPanic, LengthPrefixed, Lines,
@@ -155,7 +157,7 @@ pub use crate::protocol::{
 pub use crate::pump::{Backend, ChannelError, ChildKey, CloseReason, Event, Ladder, Pump};
 pub use crate::signal::{Signal, UnknownSignal};
 pub use crate::spawn::{Opened, Prepared, SpawnError};
-pub use crate::sys::{Features, HookFunction};
+pub use crate::sys::{FdKind, Features, HookFunction};
 
 #[doc = include_str!("command/steps.md")]
 pub mod steps {}

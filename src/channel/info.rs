@@ -20,9 +20,11 @@ pub(crate) enum Kind {
     /// A stream socket: it can be closed in half, and a write may be told not to
     /// raise a signal.
     Socket,
-    /// A pseudoterminal's master: the end of what it reads is `EIO`, and it can't
-    /// be closed in half.
+    /// A terminal: plain writes, and an end that is an error when it hangs up.
+    /// It can't be closed in half.
     Terminal,
+    /// A regular file: always ready.
+    File,
 }
 
 /// Which way bytes go, seen from the parent.
@@ -93,7 +95,7 @@ impl fmt::Display for Name<'_> {
 #[derive(Clone, Debug)]
 pub(crate) struct ChannelInfo {
     pub(crate) name: Option<Box<str>>,
-    /// The child fds, at least one, in the user's order.
+    /// The child fds, in the user's order: at least one if there is no name.
     pub(crate) fds: Box<[i32]>,
     pub(crate) end: EndInfo,
 }

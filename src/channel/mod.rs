@@ -6,12 +6,15 @@ use std::fmt;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
+mod end;
 mod file;
 mod info;
 mod passed;
 mod pty;
 mod terminal;
 
+pub use self::end::{End, EndError};
+pub(crate) use self::end::{check_duplex, end_of};
 pub use self::file::{Open, OpenFile};
 pub use self::info::Name;
 pub(crate) use self::info::{ChannelInfo, Direction, EndInfo, Kind};

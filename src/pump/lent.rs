@@ -42,9 +42,12 @@ impl Pump {
             let slot = self.slots.get(token.child);
             *kept = slot.map(|slot| slot.infos.clone()).unwrap_or_default();
             let kept: &'l [ChannelInfo] = kept;
-            channel = match token.part {
-                Part::Channel(part) => kept.get(part as usize).map(|info| (part as usize, info)),
-                Part::Process => None,
+            channel = match (slot, token.part) {
+                (Some(slot), Part::Channel(part)) => {
+                    let place = slot.whole(part);
+                    kept.get(place).map(|info| (place, info))
+                }
+                _ => None,
             };
             // Tokens of events are those of channels of children that have not ended.
             channel.map_or(Name::Fd(-1), |(_, info)| info.name())

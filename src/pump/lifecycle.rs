@@ -16,6 +16,11 @@ impl Lifecycle {
         Self { open_channels, exited: false }
     }
 
+    /// Channels alone: with nothing to be reaped, the last of them is the end.
+    pub(super) fn without_process(open_channels: usize) -> Self {
+        Self { open_channels, exited: true }
+    }
+
     /// A channel was closed. Whether that ends the child.
     #[must_use]
     pub(super) fn channel_closed(&mut self) -> bool {
@@ -63,6 +68,14 @@ mod tests {
     #[test]
     fn a_child_without_channels_ends_with_its_process() {
         assert!(Lifecycle::new(0).exited());
+    }
+
+    #[test]
+    fn channels_without_a_process_end_with_the_last() {
+        let mut life = Lifecycle::without_process(2);
+        assert!(!life.channel_closed());
+        assert!(life.channel_closed());
+        assert!(life.has_exited());
     }
 
     proptest! {

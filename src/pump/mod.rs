@@ -5,6 +5,7 @@
 //! * [`source`]: one channel: its end, its queue, what it waits for.
 //! * [`backend`]: waiting for all of them.
 //! * [`slots`]: the children, by key.
+//! * [`attach`]: channels without a child.
 //! * [`turns`]: from readiness to events.
 //! * [`operations`]: what the caller does with channels.
 //! * [`lent`]: events for who uses the pump while he is told.
@@ -34,6 +35,7 @@ use crate::sys::Errno;
 use crate::sys::fd::{self, PipeWriter};
 use crate::sys::poll::Interest;
 
+mod attach;
 mod backend;
 mod event;
 mod ladder;
@@ -194,7 +196,7 @@ impl Pump {
         let exit_place = pidfd.map(|fd| self.sources.add(process, fd, Interest::READ));
         self.ticking += usize::from(exit_place.is_none());
         let life = Lifecycle::new(sources.iter().filter(|source| source.end.is_some()).count());
-        let bounds = Bounds::default();
+        let (child, bounds) = (Some(child), Bounds::default());
         let exit_in_turn = false;
         self.slots.insert(Slot { child, infos, sources, life, exit_place, exit_in_turn, bounds });
         self.notes.push_back(Note::Made { child: key, pid });
@@ -286,9 +288,10 @@ impl Pump {
         self.slots.len()
     }
 
-    /// A child, to signal it or to ask for its exit. `None` once it has ended.
+    /// A child, to signal it or to ask for its exit. `None` once it has ended, and
+    /// for what was [attached](Self::attach).
     pub fn child(&self, child: ChildKey) -> Option<&Child> {
-        self.slots.get(child).map(|slot| &slot.child)
+        self.slots.get(child)?.child.as_ref()
     }
 
     /// Sends a signal to a child, unless it was reaped.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::event::{ChannelError, ChildKey, CloseReason};
 use super::source::AfterFlush;
 use super::{Part, Pump, Token};
-use crate::channel::{ChannelInfo, Kind, Name, Terminal};
+use crate::channel::{ChannelInfo, Direction, Kind, Name, Terminal};
 
 /// # Channels
 ///
@@ -28,7 +28,7 @@ impl Pump {
         channel: impl Into<Name<'n>>,
         bytes: &[u8],
     ) -> Result<usize, ChannelError> {
-        let (token, source) = self.slots.find(child, channel.into())?;
+        let (token, source) = self.slots.find_writing(child, channel.into())?;
         if !source.info.direction.writes() {
             return Err(ChannelError::NotWritable);
         }
@@ -64,8 +64,13 @@ impl Pump {
         child: ChildKey,
         channel: impl Into<Name<'n>>,
     ) -> Result<(), ChannelError> {
-        let (token, source) = match self.slots.find(child, channel.into()) {
-            Err(ChannelError::Closed) => return Ok(()),
+        let channel = channel.into();
+        // The half that has a queue, or the one that is left.
+        let (token, source) = match self.slots.find_writing(child, channel) {
+            Err(ChannelError::Closed) => match self.slots.find(child, channel) {
+                Err(ChannelError::Closed) => return Ok(()),
+                found => found?,
+            },
             found => found?,
         };
         source.after_flush = AfterFlush::Close;
@@ -100,7 +105,7 @@ impl Pump {
         child: ChildKey,
         channel: impl Into<Name<'n>>,
     ) -> Result<(), ChannelError> {
-        let (token, source) = match self.slots.find(child, channel.into()) {
+        let (token, source) = match self.slots.find_writing(child, channel.into()) {
             Err(ChannelError::Closed) => return Ok(()),
             found => found?,
         };
@@ -122,7 +127,12 @@ impl Pump {
         let count = self.slots.get(child).ok_or(ChannelError::NoChild)?.sources.len();
         for part in 0..count as u32 {
             let token = Token { child, part: Part::Channel(part) };
+            let by_other_half = self.slots.other_half(token).is_some();
             if let Some(source) = self.slots.source(token) {
+                // It is closed with the half that has the queue.
+                if by_other_half && source.info.direction == Direction::Read {
+                    continue;
+                }
                 source.after_flush = AfterFlush::Close;
                 self.after_flush(token);
             }
@@ -142,7 +152,9 @@ impl Pump {
     /// Whether a child has a channel of this name that is not closed.
     pub fn is_open<'n>(&self, child: ChildKey, channel: impl Into<Name<'n>>) -> bool {
         let Some(slot) = self.slots.get(child) else { return false };
-        slot.part(channel.into()).is_some_and(|part| slot.sources[part].end.is_some())
+        let Some(part) = slot.part(channel.into()) else { return false };
+        let other = slot.sources[part].other_half.map_or(part, |other| other as usize);
+        [part, other].into_iter().any(|half| slot.sources[half].end.is_some())
     }
 
     /// Closes a channel at once, with an errno as the reason.
@@ -168,9 +180,10 @@ impl Pump {
         child: ChildKey,
         channel: Name<'_>,
     ) -> Result<usize, ChannelError> {
-        match self.slots.find(child, channel)?.0.part {
-            Part::Channel(part) => Ok(part as usize),
-            Part::Process => Err(ChannelError::NoChannel),
+        let (token, _) = self.slots.find(child, channel)?;
+        match (self.slots.get(child), token.part) {
+            (Some(slot), Part::Channel(part)) => Ok(slot.whole(part)),
+            _ => Err(ChannelError::NoChannel),
         }
     }
 
@@ -230,7 +243,7 @@ impl Pump {
         channel: impl Into<Name<'n>>,
     ) -> Result<usize, ChannelError> {
         let slot = self.slots.get(child).ok_or(ChannelError::NoChild)?;
-        let part = slot.part(channel.into()).ok_or(ChannelError::NoChannel)?;
+        let part = slot.writing_part(channel.into()).ok_or(ChannelError::NoChannel)?;
         Ok(slot.sources[part].outbox.len())
     }
 
@@ -243,7 +256,7 @@ impl Pump {
         channel: impl Into<Name<'n>>,
         bytes: usize,
     ) -> Result<(), ChannelError> {
-        let (_, source) = self.slots.find(child, channel.into())?;
+        let (_, source) = self.slots.find_writing(child, channel.into())?;
         source.outbox.set_high_water(bytes);
         Ok(())
     }
@@ -256,7 +269,11 @@ impl Pump {
     ) -> Result<(), ChannelError> {
         let (token, source) = self.slots.find(child, channel)?;
         if !source.info.direction.reads() {
-            return Err(ChannelError::NotReadable);
+            // Of a channel of two halves, the one that was read from is closed.
+            return Err(match source.other_half {
+                Some(_) => ChannelError::Closed,
+                None => ChannelError::NotReadable,
+            });
         }
         source.paused = paused;
         self.update(token);

@@ -13,14 +13,15 @@ use super::source::Source;
 use super::time::Bounds;
 use super::{Part, Token};
 use crate::channel::{ChannelInfo, Name};
-use crate::child::Child;
+use crate::child::{Child, Exit};
 use crate::limits::READS_PER_TURN_MAX;
 use crate::sys::poll::Readiness;
 
 /// One child in the pump.
 #[derive(Debug)]
 pub(super) struct Slot {
-    pub(super) child: Child,
+    /// `None`: channels without a process.
+    pub(super) child: Option<Child>,
     pub(super) infos: Arc<[ChannelInfo]>,
     /// One for each of `infos`.
     pub(super) sources: Box<[Source]>,
@@ -33,9 +34,26 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// How the process ended. Of one that is not there nothing is known, at once.
+    pub(super) fn exit(&self) -> Option<Exit> {
+        self.child.as_ref().map_or(Some(Exit::missed(None)), Child::exit)
+    }
+
     /// The channel of this name, open or closed.
     pub(super) fn part(&self, channel: Name<'_>) -> Option<usize> {
         self.infos.iter().position(|info| info.is(channel))
+    }
+
+    /// One part for each channel: of two halves the first.
+    pub(super) fn whole(&self, part: u32) -> usize {
+        let other = self.sources.get(part as usize).and_then(|source| source.other_half);
+        other.map_or(part, |other| other.min(part)) as usize
+    }
+
+    /// The part of this channel that is written to.
+    pub(super) fn writing_part(&self, channel: Name<'_>) -> Option<usize> {
+        let part = self.part(channel)?;
+        Some(self.sources[part].other_half.map_or(part, |other| other as usize))
     }
 }
 
@@ -99,7 +117,17 @@ impl Slots {
         source.end.is_some().then_some(source)
     }
 
-    /// The open channel of this name.
+    /// The other half of a channel that has two, while that is open.
+    pub(super) fn other_half(&self, token: Token) -> Option<Token> {
+        let Part::Channel(part) = token.part else { return None };
+        let sources = &self.get(token.child)?.sources;
+        let other = sources.get(part as usize)?.other_half?;
+        sources.get(other as usize)?.end.as_ref()?;
+        Some(Token { child: token.child, part: Part::Channel(other) })
+    }
+
+    /// The open channel of this name. Of two halves, the one that is read from as
+    /// long as it is open.
     pub(super) fn find(
         &mut self,
         child: ChildKey,
@@ -107,6 +135,29 @@ impl Slots {
     ) -> Result<(Token, &mut Source), ChannelError> {
         let slot = self.get_mut(child).ok_or(ChannelError::NoChild)?;
         let part = slot.part(channel).ok_or(ChannelError::NoChannel)?;
+        match slot.sources[part].end {
+            Some(_) => self.find_part(child, Some(part)),
+            None => self.find_writing(child, channel),
+        }
+    }
+
+    /// As above, the half that is written to.
+    pub(super) fn find_writing(
+        &mut self,
+        child: ChildKey,
+        channel: Name<'_>,
+    ) -> Result<(Token, &mut Source), ChannelError> {
+        let part = self.get(child).ok_or(ChannelError::NoChild)?.writing_part(channel);
+        self.find_part(child, part)
+    }
+
+    fn find_part(
+        &mut self,
+        child: ChildKey,
+        part: Option<usize>,
+    ) -> Result<(Token, &mut Source), ChannelError> {
+        let slot = self.get_mut(child).ok_or(ChannelError::NoChild)?;
+        let part = part.ok_or(ChannelError::NoChannel)?;
         let source = &mut slot.sources[part];
         if source.end.is_none() {
             return Err(ChannelError::Closed);

@@ -12,6 +12,7 @@ use crate::limits::{PIPE_SIZE_MAX, WRITES_PER_TURN_MAX};
 use crate::sys::Errno;
 use crate::sys::fd::{self, PipeWriter};
 use crate::sys::poll::{Interest, Readiness};
+use crate::sys::shared;
 
 /// What our end of a channel can still do, and what it was asked to.
 #[derive(Debug)]
@@ -19,6 +20,12 @@ pub(super) struct Source {
     /// `None` once the channel is closed.
     pub(super) end: Option<OwnedFd>,
     pub(super) info: EndInfo,
+    /// The source that is the other half of the same channel: this reads and that
+    /// writes, or the other way round.
+    pub(super) other_half: Option<u32>,
+    /// The open file is somebody else's too, so it has no `O_NONBLOCK` of ours:
+    /// whether a call would block is asked just before.
+    shared: bool,
     /// Its place in the backend, as long as it has an end.
     pub(super) place: usize,
     /// We have not read the end of file.
@@ -73,6 +80,8 @@ impl Source {
             writing: end.is_some() && info.direction.writes(),
             end,
             info,
+            other_half: None,
+            shared: false,
             place: usize::MAX,
             paused: false,
             after_flush: AfterFlush::Stay,
@@ -85,6 +94,12 @@ impl Source {
             idle_limit: None,
             idle_timer: Timer::default(),
         }
+    }
+
+    /// An end that somebody else has made. Nothing of it is changed that others
+    /// would see. `shared`: nor is it an open file of our own.
+    pub(super) fn attached(end: OwnedFd, info: EndInfo, shared: bool) -> Self {
+        Self { shared, grown: true, ..Self::new(Some(end), info) }
     }
 
     pub(super) fn number(&self) -> i32 {
@@ -107,11 +122,18 @@ impl Source {
     /// Writes bytes that nothing is queued before. `Ok(0)` if there is no room.
     pub(super) fn write(&self, writer: &mut PipeWriter, bytes: &[u8]) -> Result<usize, Errno> {
         let Some(end) = &self.end else { return Err(Errno::PIPE) };
+        let mut bytes = bytes;
+        if self.asks_before() {
+            if !shared::is_ready(end.as_fd(), Interest::WRITE)? {
+                return Ok(0);
+            }
+            bytes = &bytes[..bytes.len().min(shared::PIECE_MAX)];
+        }
         loop {
             let written = match self.info.kind {
                 Kind::Socket => fd::send(end.as_fd(), bytes),
                 Kind::Pipe => writer.write(end.as_fd(), bytes),
-                Kind::Terminal => fd::write(end.as_fd(), bytes),
+                Kind::Terminal | Kind::File => fd::write(end.as_fd(), bytes),
             };
             match written {
                 Err(Errno::INTR) => {}
@@ -139,19 +161,36 @@ impl Source {
     /// One read.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Got {
         let Some(end) = &self.end else { return Got::Nothing };
+        if self.asks_before() {
+            match shared::is_ready(end.as_fd(), Interest::READ) {
+                Ok(true) => {}
+                Ok(false) | Err(Errno::INTR) => return Got::Nothing,
+                Err(errno) => return Got::Failed(errno),
+            }
+        }
         loop {
-            match fd::read(end.as_fd(), buffer) {
+            let read = match self.shared && self.info.kind == Kind::Socket {
+                true => fd::receive(end.as_fd(), buffer),
+                false => fd::read(end.as_fd(), buffer),
+            };
+            match read {
                 Ok(0) => return Got::End,
                 Ok(len) => return Got::Bytes(len),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Got::Nothing,
                 // A socket whose peer closed with our bytes unread.
                 Err(Errno::CONNRESET) => return Got::End,
-                // A terminal that nobody has open any more, and all was read.
+                // A terminal that was hung up, and all was read.
                 Err(Errno::IO) if self.info.kind == Kind::Terminal => return Got::End,
                 Err(errno) => return Got::Failed(errno),
             }
         }
+    }
+
+    /// Whether a call could block. A socket is asked not to, call by call, and a
+    /// file does not.
+    fn asks_before(&self) -> bool {
+        self.shared && matches!(self.info.kind, Kind::Pipe | Kind::Terminal)
     }
 
     /// Has a pipe hold more from now on, for it was found full. Once; a kernel

@@ -203,7 +203,8 @@ impl Pump {
     fn stop_is_due(&mut self, child: ChildKey) {
         let Some(slot) = self.slots.get(child) else { return };
         let first = matches!(slot.bounds.stop, Some((_, 0)));
-        if first && !slot.life.has_exited() {
+        // Where there is no process, the channels are all that may take too long.
+        if first && (slot.child.is_none() || !slot.life.has_exited()) {
             self.notes.push_back(Note::TimedOut { child });
         }
         self.climb(child);
@@ -214,16 +215,17 @@ impl Pump {
         let Some(slot) = self.slots.get_mut(child) else { return };
         let Some((ladder, next)) = &mut slot.bounds.stop else { return };
         let Some((signal, wait)) = ladder.rung(*next) else { return };
-        let sent = match ladder.is_to_group() {
-            true => slot.child.signal_group(signal),
-            false => slot.child.signal(signal),
+        let sent = match (&slot.child, ladder.is_to_group()) {
+            (Some(process), true) => process.signal_group(signal).is_ok(),
+            (Some(process), false) => process.signal(signal).is_ok(),
+            (None, _) => false,
         };
         *next += 1;
         if ladder.rung(*next).is_some() {
             let key = TimerKey { child, what: What::Stop };
             self.timers.begin(&mut slot.bounds.stop_timer, key, wait);
         }
-        if sent.is_ok() {
+        if sent {
             self.notes.push_back(Note::Signalled { child, signal });
         }
     }

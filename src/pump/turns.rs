@@ -1,6 +1,7 @@
 //! From readiness to events: what a source does when it has its turn.
 
 use super::event::{ChildKey, CloseReason, Event};
+use super::slots::Slot;
 use super::source::{AfterFlush, Got};
 use super::{Part, Pump, Token};
 use crate::channel::{Direction, Kind, Name};
@@ -73,7 +74,7 @@ impl Pump {
         let ready = core::mem::replace(&mut source.ready, Readiness::empty());
         let gone = ready.contains(Readiness::HANGUP);
         if gone && source.info.direction == Direction::Write {
-            self.close_channel(token, CloseReason::Peer);
+            self.writing_failed(token, Errno::PIPE);
             return None;
         }
         if source.writing && ready.intersects(Readiness::WRITE | Readiness::HANGUP) {
@@ -119,11 +120,12 @@ impl Pump {
         if slot.life.has_exited() {
             return;
         }
-        let exit = match slot.child.reap(false) {
+        let Some(process) = &mut slot.child else { return };
+        let exit = match process.reap(false) {
             Ok(None) => return,
             Ok(Some(exit)) => exit,
             // Not to be known, and not to be asked for ever.
-            Err(_) => slot.child.miss(),
+            Err(_) => process.miss(),
         };
         let ended = slot.life.exited();
         match slot.exit_place.take() {
@@ -153,9 +155,13 @@ impl Pump {
                 AfterFlush::ShutDown if source.reading => {
                     source.shut_down_writing();
                 }
-                AfterFlush::ShutDown | AfterFlush::Close => {
-                    return self.close_channel(token, CloseReason::Us);
+                AfterFlush::ShutDown => {
+                    if !self.close_half(token) {
+                        self.close_channel(token, CloseReason::Us);
+                    }
+                    return;
                 }
+                AfterFlush::Close => return self.close_channel(token, CloseReason::Us),
             }
         }
         self.update(token);
@@ -173,6 +179,9 @@ impl Pump {
             source.writing = false;
             return self.update(token);
         }
+        if by_peer && source.after_flush != AfterFlush::Close && self.close_half(token) {
+            return;
+        }
         let reason = match by_peer {
             true => CloseReason::Peer,
             false => CloseReason::Error(errno.raw_os_error()),
@@ -180,21 +189,40 @@ impl Pump {
         self.close_channel(token, reason);
     }
 
-    /// Leaves the backend, closes our end, says so. Before anything else could
-    /// get the number.
+    /// Closes our end, or both halves of it, and says so.
     pub(super) fn close_channel(&mut self, token: Token, reason: CloseReason) {
-        let Some(source) = self.slots.source(token) else { return };
-        let unsent = source.unsent + source.outbox.clear();
-        self.sources.remove(source.place);
-        let Some(slot) = self.slots.get_mut(token.child) else { return };
-        let Part::Channel(part) = token.part else { return };
-        slot.sources[part as usize].close();
-        let ended = slot.life.channel_closed();
-        let exit = slot.child.exit();
+        let other = self.slots.other_half(token);
+        let Some((mut unsent, mut ended)) = self.shut(token) else { return };
+        if let Some((more, last)) = other.and_then(|other| self.shut(other)) {
+            (unsent, ended) = (unsent + more, last);
+        }
+        let exit = self.slots.get(token.child).and_then(Slot::exit);
         self.notes.push_back(Note::Closed { token, reason, unsent });
         if let (true, Some(exit)) = (ended, exit) {
             self.notes.push_back(Note::Ended { child: token.child, exit });
         }
+    }
+
+    /// Closes one half of a channel of which the other is open and stays so. False
+    /// if there is no such other half.
+    fn close_half(&mut self, token: Token) -> bool {
+        let Some(other) = self.slots.other_half(token) else { return false };
+        let Some((unsent, _)) = self.shut(token) else { return false };
+        if let Some(other) = self.slots.source(other) {
+            other.unsent += unsent;
+        }
+        true
+    }
+
+    /// Leaves the backend and closes an fd, before anything else could get the
+    /// number. What was not sent, and whether nothing is left of the child.
+    fn shut(&mut self, token: Token) -> Option<(usize, bool)> {
+        let source = self.slots.source(token)?;
+        let unsent = source.unsent + source.outbox.clear();
+        self.sources.remove(source.place);
+        source.close();
+        let slot = self.slots.get_mut(token.child)?;
+        Some((unsent, slot.life.channel_closed()))
     }
 
     fn flush(&mut self, token: Token) {
@@ -210,6 +238,9 @@ impl Pump {
 
     /// The end of file was read. `gone`: and the peer does not read either.
     fn reading_ended(&mut self, token: Token, gone: bool) {
+        if self.close_half(token) {
+            return self.notes.push_back(Note::HalfClosed(token));
+        }
         let Some(source) = self.slots.source(token) else { return };
         source.reading = false;
         let by_halves = source.info.kind == Kind::Socket;

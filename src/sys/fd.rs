@@ -147,11 +147,6 @@ pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno
     Ok(rustix::io::read(fd, buffer)?)
 }
 
-/// Writes once, to what never raises `SIGPIPE`: a terminal.
-pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
-    Ok(rustix::io::write(fd, bytes)?)
-}
-
 /// Writes one byte to a pipe whose reader waits for it.
 pub(crate) fn write_byte(fd: &OwnedFd) -> Result<(), Errno> {
     use rustix::fd::AsFd;
@@ -163,16 +158,28 @@ pub(crate) fn shutdown_write(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     Ok(rustix::net::shutdown(fd, rustix::net::Shutdown::Write)?)
 }
 
-/// Writes to a socket; a peer that is gone is `EPIPE` and no signal.
+/// Writes to a socket what there is room for, whatever its flags say of blocking;
+/// a peer that is gone is `EPIPE` and no signal.
 pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    use rustix::net::{SendFlags, send};
     #[cfg(not(target_vendor = "apple"))]
     {
-        Ok(rustix::net::send(fd, bytes, rustix::net::SendFlags::NOSIGNAL)?)
+        Ok(send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
     }
     #[cfg(target_vendor = "apple")]
     {
-        signals::without_sigpipe(|| Ok(rustix::io::write(fd, bytes)?))
+        signals::without_sigpipe(|| Ok(send(fd, bytes, SendFlags::DONTWAIT)?))
     }
+}
+
+/// Reads from a socket what there is, whatever its flags say of blocking.
+pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
+    Ok(rustix::net::recv(fd, buffer, rustix::net::RecvFlags::DONTWAIT)?.0)
+}
+
+/// Writes once, where no reader can be gone: to a terminal or a file.
+pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    Ok(rustix::io::write(fd, bytes)?)
 }
 
 /// How writes to pipes keep `SIGPIPE` away. Starts with the kernel's flag and

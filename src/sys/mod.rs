@@ -10,6 +10,8 @@
 //! * [`features`], [`probe`]: what the kernel has.
 //! * [`fd`], [`memory`], [`once`], [`poll`], [`epoll`], [`process`], [`signals`], [`terminal`]:
 //!   the parent's calls.
+//! * [`inherited`], [`fd_kind`], [`shared`]: fds that this program was started
+//!   with, which others have too.
 
 #[cfg(not(unix))]
 compile_error!("forkplan is for Unix");
@@ -34,19 +36,23 @@ mod decimal;
 pub(crate) mod epoll;
 mod errno;
 pub(crate) mod fd;
+pub(crate) mod fd_kind;
 pub(crate) mod features;
 pub(crate) mod hook;
+pub(crate) mod inherited;
 pub(crate) mod memory;
 pub(crate) mod numbers;
 pub(crate) mod once;
 pub(crate) mod poll;
 pub(crate) mod probe;
 pub(crate) mod process;
+pub(crate) mod shared;
 pub(crate) mod signals;
 pub(crate) mod terminal;
 pub(crate) mod users;
 
 pub(crate) use self::errno::{Errno, Message};
 use self::errno::{check, last_errno};
+pub use self::fd_kind::FdKind;
 pub use self::features::Features;
 pub use self::hook::HookFunction;

@@ -14,7 +14,8 @@ pub(crate) use self::look::{
 };
 pub(crate) use self::program::{pause, write_program};
 pub(crate) use self::subprocess::{
-    beside, in_subprocess, in_subprocesses, no_child_is_left, self_as,
+    assert_done, beside, far_side, far_side_without_stderr, if_far_side, in_subprocess,
+    in_subprocesses, no_child_is_left, self_as,
 };
 
 use forkplan::Features;

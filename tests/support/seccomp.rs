@@ -110,6 +110,15 @@ fn ret(verdict: u32) -> libc::sock_filter {
     libc::sock_filter { code, jt: 0, jf: 0, k: verdict }
 }
 
+/// Nothing can be opened by its path.
+pub(crate) fn no_open(errno: i32) -> Vec<Rule> {
+    let mut calls = vec![libc::SYS_openat, libc::SYS_openat2];
+    // Newer architectures never had it.
+    #[cfg(target_arch = "x86_64")]
+    calls.push(libc::SYS_open);
+    calls.into_iter().map(|call| Rule::errno(call, errno)).collect()
+}
+
 /// Puts a filter on this thread, for good.
 pub(crate) fn install(rules: &[Rule]) {
     let mut program = Vec::new();

@@ -78,6 +78,44 @@ pub(crate) fn no_child_is_left() -> bool {
     result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::ECHILD)
 }
 
+/// This test binary as a command of the crate's own, to be run for the test `name`
+/// with fds that are still to be said: all but 2, which is the test's.
+pub(crate) fn far_side(name: &str, case: impl ToString) -> forkplan::Command<'static> {
+    let mut command = far_side_without_stderr(name, case);
+    command.fd(2, io::stderr());
+    command
+}
+
+/// As above, with 2 still to be said. What the harness writes to stdout comes
+/// before all that the test does.
+pub(crate) fn far_side_without_stderr(
+    name: &str,
+    case: impl ToString,
+) -> forkplan::Command<'static> {
+    let mut command = forkplan::Command::new(env::current_exe().unwrap());
+    command
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(KEY, name)
+        .env(CASE, case.to_string())
+        .on_drop(forkplan::OnDrop::Kill);
+    command
+}
+
+/// Where this process was started as the far side of the test `name`: runs `body`
+/// with the case, and ends. Should that hang, the kernel ends it.
+pub(crate) fn if_far_side(name: &str, body: impl FnOnce(&str)) {
+    if env::var_os(KEY).is_some_and(|for_whom| for_whom == name) {
+        // SAFETY: no pointers.
+        unsafe { libc::alarm(240) };
+        run_and_exit(|| body(&env::var(CASE).unwrap()));
+    }
+}
+
+/// Whether a far side has run its body to the end.
+pub(crate) fn assert_done(exit: forkplan::Exit) {
+    assert_eq!(exit.code(), Some(DONE), "{exit}");
+}
+
 /// Runs `body` while another thread does `work` again and again. That ends with
 /// the body, also where the body panics.
 pub(crate) fn beside(work: impl Fn() + Sync, body: impl FnOnce()) {

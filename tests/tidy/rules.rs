@@ -44,6 +44,10 @@ pub(crate) struct Exception {
 pub(crate) const EXCEPTIONS: &[Exception] = &[
     // A promise that the user makes; what is done with it is in `sys`.
     Exception { path: "command/setup.rs", code: "pub unsafe fn pre_exec(", rule: "unsafe" },
+    // The same: that nobody owns what the program was started with. The promise
+    // is passed on at once, to what keeps one token for each such fd.
+    Exception { path: "inherited/mod.rs", code: "pub unsafe fn new(", rule: "unsafe" },
+    Exception { path: "inherited/mod.rs", code: "unsafe { Unowned::each(", rule: "unsafe" },
 ];
 
 /// Where a ban holds.
