@@ -49,8 +49,10 @@ fn a_resize_is_sigwinch_and_the_new_size() {
 
 #[test]
 fn closing_the_terminal_hangs_up_on_the_whole_session() {
-    // The pipe shows who is left: it is closed when both have ended.
-    let script = "trap 'echo hung up >&5; exit 3' HUP; sleep 1000 & echo ready; wait";
+    // The pipe shows who is left: it is closed when both have ended. That a shell
+    // has forked does not say that its child has taken the trap off.
+    let script = "trap 'echo hung up >&5; exit 3' HUP
+        sh -c 'echo ready; exec sleep 1000' & wait";
     let mut talk = Talk::new(sh(script).fd(5, ReadPipe));
     talk.expect("ready\r\n");
     talk.driver.pump.close(talk.key, "terminal").unwrap();

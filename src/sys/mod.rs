@@ -8,8 +8,8 @@
 //! * [`clone`]: one way to make a child that shares the parent's memory, one to
 //!   make a child that has a copy.
 //! * [`features`], [`probe`]: what the kernel has.
-//! * [`fd`], [`memory`], [`once`], [`poll`], [`epoll`], [`process`], [`signals`], [`terminal`]:
-//!   the parent's calls.
+//! * [`fd`], [`memory`], [`once`], [`poll`], [`epoll`], [`process`], [`signals`],
+//!   [`terminal`]: the parent's calls.
 //! * [`inherited`], [`fd_kind`], [`shared`]: fds that this program was started
 //!   with, which others have too.
 
