@@ -9,16 +9,12 @@
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use forkplan::{Channel, Command, OnDrop};
+use forkplan::{Channel, Command, Inherited, OnDrop};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-/// `SD_LISTEN_FDS_START`
-const FIRST: i32 = 3;
 
 /// What the server ends with when the sockets are not for it.
 const NOT_OURS: i32 = 3;
@@ -92,11 +88,14 @@ fn ask(server: SocketAddr) -> Result<String> {
 
 /// One client on each socket, in what order soever they were given.
 fn serve() -> Result<ExitCode> {
-    let Some(sockets) = sockets()? else {
+    // SAFETY: `main` has opened nothing before, and nobody else takes these fds.
+    let sockets = unsafe { Inherited::new() }?.listen_fds()?;
+    if sockets.is_empty() {
         println!("server {}: these sockets are for somebody else", std::process::id());
         return Ok(ExitCode::from(NOT_OURS as u8));
-    };
-    for (name, listener) in sockets {
+    }
+    for (name, fd) in sockets {
+        let listener = TcpListener::from(fd);
         println!("server {}: {name:?} is {}", std::process::id(), listener.local_addr()?);
         let (mut client, _) = listener.accept()?;
         let mut line = String::new();
@@ -107,28 +106,4 @@ fn serve() -> Result<ExitCode> {
         client.write_all(line.as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The sockets that we were given, by name; `None` if another process was.
-fn sockets() -> Result<Option<Vec<(String, TcpListener)>>> {
-    if env::var("LISTEN_PID")? != std::process::id().to_string() {
-        return Ok(None);
-    }
-    let count: usize = env::var("LISTEN_FDS")?.parse()?;
-    let names = env::var("LISTEN_FDNAMES")?;
-    let names: Vec<&str> = names.split(':').collect();
-    if names.len() != count {
-        return Err(format!("{count} sockets and {} names", names.len()).into());
-    }
-    let sockets = names.into_iter().zip(FIRST..).map(|(name, fd)| {
-        // SAFETY: not -1; fcntl finds out whether it is open.
-        rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(fd) })?;
-        // SAFETY: open, and given to this process to own; each is taken once,
-        // before the program has opened anything.
-        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-        // What we run has no business with it.
-        rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
-        Ok((name.to_owned(), TcpListener::from(socket)))
-    });
-    sockets.collect::<Result<_>>().map(Some)
 }

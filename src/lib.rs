@@ -88,6 +88,32 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # The far side
+//!
+//! A program that was started with more than 0, 1 and 2, by this crate or by a
+//! service manager, takes them by [`Inherited`]: each once, checked to be what it
+//! should be, close-on-exec from then on. [`Pump::attach`] serves them beside
+//! children and never changes a flag that the other side would see; `LISTEN_FDS` is
+//! understood.
+//!
+//! ```
+//! use forkplan::{FdKind, Inherited, InheritedError, Pump};
+//!
+//! fn main() -> Result<(), InheritedError> {
+//!     // SAFETY: first thing in main: nobody has taken or opened an fd.
+//!     let mut inherited = unsafe { Inherited::new() }?;
+//!     let mut pump = Pump::new();
+//!     match inherited.end(3, FdKind::STREAM) {
+//!         Ok(control) => drop(pump.attach([control.named("control")])),
+//!         // fd 3 is not open
+//!         Err(why) => eprintln!("started without a control channel: {why}"),
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! What becomes an fd of std's, and what may be made of one: [`conversions`].
+//!
 //! # What can be relied on
 //!
 //! * **An error means nothing happened.** No process, zombie, fd or pidfd is
@@ -161,6 +187,9 @@ pub use crate::sys::{FdKind, Features, HookFunction};
 
 #[doc = include_str!("command/steps.md")]
 pub mod steps {}
+
+#[doc = include_str!("channel/conversions.md")]
+pub mod conversions {}
 
 /// The README's snippets are run too.
 #[cfg(doctest)]

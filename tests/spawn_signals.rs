@@ -238,7 +238,7 @@ fn check_status_that_was_missed(reap: impl Fn(c_int)) {
                 Some(code) => assert!(by_pidfd && code == 3),
                 None => {
                     assert_eq!(exit.status(), None);
-                    assert_eq!(exit.to_string(), "exit status unknown: reaped by somebody else");
+                    assert_eq!(exit.to_string(), "exit status unknown: not reaped by us");
                     assert!(!exit.success() && exit.signal().is_none());
                 }
             }

@@ -145,6 +145,12 @@ impl End {
         half.end.direction.writes().then(|| half.fd.as_fd())
     }
 
+    /// The fd, and the second one if there are two: that is the one which is
+    /// written to. The caller's from now on.
+    pub fn into_fds(self) -> (OwnedFd, Option<OwnedFd>) {
+        (self.first.fd, self.writer.map(|half| half.fd))
+    }
+
     /// The parts, each with what is known of it. The second is written to.
     pub(crate) fn into_halves(self) -> (Half, Option<Half>, impl Fn(EndInfo) -> ChannelInfo) {
         let Self { name, fds, first, writer } = self;
@@ -165,7 +171,7 @@ pub(crate) fn end_of(fd: BorrowedFd<'_>) -> Result<EndInfo, EndError> {
     let found = kind_of(fd)?;
     let kind = match found {
         FdKind::STREAM => Kind::Socket,
-        FdKind::TERMINAL | FdKind::NULL | FdKind::DEVICE => Kind::Terminal,
+        FdKind::TERMINAL | FdKind::NULL | FdKind::DEVICE => Kind::Device,
         FdKind::FILE => Kind::File,
         _ if FdKind::PIPE.contains(found) => Kind::Pipe,
         _ => return Err(EndError::NoStream(found)),

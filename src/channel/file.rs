@@ -53,7 +53,8 @@ impl Open {
     pub(crate) const MODE: Mode = Mode::from_raw_mode(0o666);
 }
 
-/// A path and how it is opened: made by [`Channel::file`](super::Channel::file).
+/// A path and how it is opened: made by
+/// [`Channel::file`](crate::Channel::file).
 ///
 /// ```
 /// use forkplan::{Channel, Open};

@@ -20,9 +20,12 @@ pub(crate) enum Kind {
     /// A stream socket: it can be closed in half, and a write may be told not to
     /// raise a signal.
     Socket,
-    /// A terminal: plain writes, and an end that is an error when it hangs up.
-    /// It can't be closed in half.
+    /// A pseudoterminal's master: the end of what it reads is `EIO`, and it can't
+    /// be closed in half.
     Terminal,
+    /// A character device, such as a terminal from its program's side: plain
+    /// writes, and `EIO` when it was hung up.
+    Device,
     /// A regular file: always ready.
     File,
 }

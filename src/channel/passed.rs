@@ -60,6 +60,13 @@ impl<'fd> From<BorrowedFd<'fd>> for PassedFd<'fd> {
     }
 }
 
+/// An fd that outlives the command, of whatever has one.
+impl<'fd, F: AsFd> From<&'fd F> for PassedFd<'fd> {
+    fn from(fd: &'fd F) -> Self {
+        fd.as_fd().into()
+    }
+}
+
 /// Closed in the parent when the command and all that was prepared from it are
 /// dropped.
 impl From<OwnedFd> for PassedFd<'_> {
@@ -76,6 +83,13 @@ impl<'fd> From<PassedFd<'fd>> for Channel<'fd> {
 
 impl<'fd> From<BorrowedFd<'fd>> for Channel<'fd> {
     fn from(fd: BorrowedFd<'fd>) -> Self {
+        PassedFd::from(fd).into()
+    }
+}
+
+/// As for [`PassedFd`].
+impl<'fd, F: AsFd> From<&'fd F> for Channel<'fd> {
+    fn from(fd: &'fd F) -> Self {
         PassedFd::from(fd).into()
     }
 }

@@ -39,7 +39,7 @@ impl Exit {
         Self { status, usage: Some(Usage(reaped.usage)) }
     }
 
-    /// Of a child that somebody else has reaped.
+    /// Of a child that somebody else has reaped, or of none.
     pub(crate) fn missed(status: Option<i32>) -> Self {
         Self { status: status.map(ExitStatus::from_raw), usage: None }
     }
@@ -74,7 +74,7 @@ impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.status {
             Some(status) => status.fmt(f),
-            None => f.write_str("exit status unknown: reaped by somebody else"),
+            None => f.write_str("exit status unknown: not reaped by us"),
         }
     }
 }

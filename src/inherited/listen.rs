@@ -33,7 +33,8 @@ impl Inherited {
     /// for which they are then meant. Without `LISTEN_FDNAMES` each is called
     /// "unknown". Variables that make no sense are an error and so is an fd that
     /// is not there; nothing is taken then. Of what kind they are is not checked
-    /// (a unit may hand over FIFOs, files and stored fds): see [`FdKind::of`].
+    /// (a unit may hand over FIFOs, files and stored fds): see
+    /// [`FdKind::of`](crate::FdKind::of).
     ///
     /// The variables stay. What this program starts inherits them, and sees by the
     /// pid that they are not for it.

@@ -40,7 +40,8 @@ impl Pump {
     /// * where that can't be done (no `/proc`, a pipe of another user, the master of
     ///   a PTY, not Linux), each read and write is made only if a poll(2) just
     ///   before it finds it ready, and writes are of `PIPE_BUF` bytes at most;
-    /// * a regular file or a device is read and written as it is.
+    /// * a regular file is read and written as it is. No epoll set takes one, so the
+    ///   pump waits by poll(2) from then on.
     ///
     /// The first two never block. The third does if somebody else who has the same
     /// open file reads what there was, or fills the room that there was, between

@@ -79,7 +79,7 @@ pub enum Event<'a> {
         /// The child.
         child: ChildKey,
         /// Its process id, until `Exited`. `None` if it was reaped before it
-        /// came here.
+        /// came here, or [has no process](super::Pump::attach).
         pid: Option<u32>,
     },
     /// Bytes came from a channel: at least one. They lie in the pump's buffer
@@ -92,7 +92,8 @@ pub enum Event<'a> {
         /// What the child wrote.
         bytes: &'a [u8],
     },
-    /// A socket pair's other side writes no more. We still may.
+    /// The other side of a socket pair or of a duplex writes no more, or somebody
+    /// has typed the end of file at a terminal. We still may.
     HalfClosed {
         /// The child.
         child: ChildKey,
@@ -146,12 +147,12 @@ pub enum Event<'a> {
         /// How.
         exit: Exit,
     },
-    /// The process was reaped and every channel is closed. The key names
+    /// The process, if there is one, was reaped and every channel is closed. The key names
     /// nobody any more.
     Ended {
         /// The child.
         child: ChildKey,
-        /// How the process ended.
+        /// How the process ended: unknown, if there was none.
         exit: Exit,
     },
 }

@@ -2,7 +2,7 @@
 
 extern crate std;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use super::event::{ChannelError, ChildKey, CloseReason};
@@ -234,6 +234,22 @@ impl Pump {
         }
         let end = source.end.as_ref().ok_or(ChannelError::Closed)?;
         Ok(Terminal::of(end.as_fd()))
+    }
+
+    /// Our end of a channel, on loan: to ask who its peer is, or for a lock or an
+    /// option of a socket. Of two ends the one that is read from, as long as it is
+    /// open. Whoever reads, writes or changes its flags disturbs the pump.
+    pub fn end<'n>(
+        &self,
+        child: ChildKey,
+        channel: impl Into<Name<'n>>,
+    ) -> Result<BorrowedFd<'_>, ChannelError> {
+        let slot = self.slots.get(child).ok_or(ChannelError::NoChild)?;
+        let channel = channel.into();
+        let part = slot.part(channel).ok_or(ChannelError::NoChannel)?;
+        let writing = || slot.sources[slot.writing_part(channel)?].end.as_ref();
+        let end = slot.sources[part].end.as_ref().or_else(writing);
+        end.map(AsFd::as_fd).ok_or(ChannelError::Closed)
     }
 
     /// How many bytes are queued for a channel.

@@ -133,11 +133,13 @@ impl Source {
             let written = match self.info.kind {
                 Kind::Socket => fd::send(end.as_fd(), bytes),
                 Kind::Pipe => writer.write(end.as_fd(), bytes),
-                Kind::Terminal | Kind::File => fd::write(end.as_fd(), bytes),
+                Kind::Terminal | Kind::Device | Kind::File => fd::write(end.as_fd(), bytes),
             };
             match written {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(0),
+                // A terminal that was hung up.
+                Err(Errno::IO) if self.info.kind == Kind::Device => return Err(Errno::PIPE),
                 result => return result,
             }
         }
@@ -180,8 +182,10 @@ impl Source {
                 Err(Errno::AGAIN) => return Got::Nothing,
                 // A socket whose peer closed with our bytes unread.
                 Err(Errno::CONNRESET) => return Got::End,
-                // A terminal that was hung up, and all was read.
-                Err(Errno::IO) if self.info.kind == Kind::Terminal => return Got::End,
+                // The same, and all was read.
+                Err(Errno::IO) if matches!(self.info.kind, Kind::Terminal | Kind::Device) => {
+                    return Got::End;
+                }
                 Err(errno) => return Got::Failed(errno),
             }
         }
@@ -190,7 +194,7 @@ impl Source {
     /// Whether a call could block. A socket is asked not to, call by call, and a
     /// file does not.
     fn asks_before(&self) -> bool {
-        self.shared && matches!(self.info.kind, Kind::Pipe | Kind::Terminal)
+        self.shared && matches!(self.info.kind, Kind::Pipe | Kind::Device)
     }
 
     /// Has a pipe hold more from now on, for it was found full. Once; a kernel
