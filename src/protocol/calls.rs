@@ -14,6 +14,7 @@ use super::transport::{Added, Process, Transport};
 use crate::channel::ChannelInfo;
 use crate::child::OnDrop;
 use crate::pump::{ChildKey, Event, Pump};
+use crate::signal::Signal;
 
 /// One child's handlers. One that is being called is not here.
 #[derive(Default)]
@@ -166,7 +167,7 @@ impl<'h> Calls<'h> {
         // Both fail if it has ended, and then there is nothing to do.
         let _ = self.pump.abort_all(child);
         if self.pump.child(child).is_some_and(|child| child.on_drop() == OnDrop::Kill) {
-            let _ = self.pump.signal(child, crate::signal::Signal::KILL);
+            let _ = self.pump.signal(child, Signal::KILL);
         }
         let torn_down = Handlers { torn_down: true, ..Handlers::default() };
         let handlers = self.handlers.insert(child, torn_down);

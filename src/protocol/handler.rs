@@ -57,6 +57,10 @@ use crate::signal::Signal;
 /// assert_eq!(echo.0, 11);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no handler of a channel",
+    note = "a closure is one as `OnData(closure)`, or in a `Framed`"
+)]
 pub trait ChannelHandler {
     /// An event of the channel, or the child's [`Event::Made`]. Calls the method
     /// for it; who overrides this one gets all.
@@ -143,6 +147,10 @@ pub trait ChannelHandler {
 /// assert_eq!((summary.bytes, summary.code), (10, Some(3)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no handler of a process",
+    note = "a closure is one as `OnEvent(closure)`, and `()` is one that wants nothing"
+)]
 pub trait ProcessHandler {
     /// An event. Calls the method for it; who overrides this one gets all.
     fn event(&mut self, process: &mut Process<'_>, event: Event<'_>) {

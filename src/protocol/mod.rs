@@ -100,7 +100,8 @@ impl<'h> Protocols<'h> {
     }
 
     /// Sets the handler of a process that is in the pump, or another one. What is
-    /// told of a process without is thrown away. No effect if the child has ended.
+    /// told of a process without is thrown away. No effect if the child has ended, or
+    /// was torn down.
     pub fn on_process(&mut self, child: ChildKey, handler: impl ProcessHandler + 'h) {
         self.calls.set_process(child, Box::new(handler));
     }

@@ -61,6 +61,9 @@ pub(crate) use self::lent::Lent;
 /// piece a call, until there is none. **Drain, then poll**: a poll with events
 /// left does not block, and events come in the order in which they are found.
 ///
+/// Who would rather be called for each event than ask for it has
+/// [`Protocols`](crate::Protocols), which is a pump with handlers.
+///
 /// No other call waits. Memory does not grow with what the children write, for
 /// their bytes are lent from one buffer; nor with what is written to them, for
 /// each channel's queue has a high-water mark.

@@ -14,7 +14,7 @@ use forkplan::{
     ChannelHandler, Child, Command, Event, OnDrop, Process, ProcessHandler, Protocols, Transport,
 };
 
-pub(crate) use self::pump::{Watch, alone, refuse_syscall};
+pub(crate) use self::pump::{Random, Watch, alone, refuse_syscall};
 
 /// Spawns. Should the test fail, the child is killed.
 pub(crate) fn spawn(command: &mut Command<'_>) -> Child {
