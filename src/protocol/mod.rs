@@ -86,8 +86,8 @@ pub struct Protocols<'h> {
 }
 
 impl<'h> Protocols<'h> {
-    /// A new pump, without children. Allocates two buffers of 128 KiB, the
-    /// pump's and one that handlers are lent.
+    /// A new pump, without children. Allocates its buffer, and another one like it
+    /// that handlers are lent.
     pub fn new() -> Self {
         Pump::new().into()
     }
@@ -190,7 +190,7 @@ impl<'h> Protocols<'h> {
 /// A pump as it is. Its children have no handlers yet.
 impl From<Pump> for Protocols<'_> {
     fn from(pump: Pump) -> Self {
-        Self { lent: Lent::new(), calls: Calls::new(pump) }
+        Self { lent: pump.lent(), calls: Calls::new(pump) }
     }
 }
 

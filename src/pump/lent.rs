@@ -10,7 +10,6 @@ use std::vec;
 use super::event::Event;
 use super::{Part, Pump, Token, Told};
 use crate::channel::{ChannelInfo, Name};
-use crate::limits::READ_SIZE;
 
 /// What events are lent from in place of the pump.
 #[derive(Debug)]
@@ -19,17 +18,16 @@ pub(crate) struct Lent {
     infos: Arc<[ChannelInfo]>,
 }
 
-impl Lent {
-    pub(crate) fn new() -> Self {
-        Self { buffer: vec![0; READ_SIZE].into(), infos: Arc::default() }
-    }
-}
-
 /// An event, and the channel that it is about: its place among the child's, and
 /// what is known of it.
 pub(crate) type Addressed<'l> = (Event<'l>, Option<(usize, &'l ChannelInfo)>);
 
 impl Pump {
+    /// What its events can be lent from. Allocates a buffer as large as its own.
+    pub(crate) fn lent(&self) -> Lent {
+        Lent { buffer: vec![0; self.buffer.len()].into(), infos: Arc::default() }
+    }
+
     /// As [`next_event`](Self::next_event). Copies nothing: what is read goes to
     /// the buffer of `lent` at once, and the names are shared.
     pub(crate) fn next_lent<'l>(&mut self, lent: &'l mut Lent) -> Option<Addressed<'l>> {
