@@ -61,6 +61,35 @@
 //! shows and an error names. [`steps`] lists them all, beside the words that others
 //! have for them.
 //!
+//! # Handlers in place of a loop
+//!
+//! Who would rather be called than ask gives a child to [`Protocols`]: a pump with
+//! a handler for each process, and one for each channel that wants its own. A
+//! handler is a value with methods ([`ProcessHandler`], [`ChannelHandler`]) or a
+//! closure ([`OnEvent`], [`OnData`], or [`Framed`] for lines and other frames). It
+//! writes, closes, pauses, signals and adds children while it is called. One that
+//! panics takes its own child down and no other.
+//!
+//! ```
+//! use forkplan::{Channel::*, Command, Framed, Lines, OnData, Protocols};
+//!
+//! let (mut status, mut said) = (Vec::new(), Vec::new());
+//! let mut command = Command::new("sh");
+//! command.args(["-c", "echo GOOD >&5; echo data"]);
+//! command.fd(1, ReadPipe).channel("status", ReadPipe, [5]);
+//!
+//! let mut protocols = Protocols::new();
+//! let sh = protocols.add(command.spawn()?, ());
+//! protocols.on(sh, 1, OnData(|_, bytes| said.extend_from_slice(bytes)))?;
+//! protocols.on(sh, "status", Framed::new(Lines::new(80), |_, line| {
+//!     status.push(line.bytes.to_vec());
+//! }))?;
+//! protocols.run()?; // waits, until all have ended
+//! drop(protocols);
+//! assert_eq!((&said[..], &status[..]), (&b"data\n"[..], &[b"GOOD".to_vec()][..]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # The far side
 //!
 //! A program that was started with more than 0, 1 and 2, by this crate or by a
@@ -102,8 +131,8 @@
 //!   thread starts. `O_NONBLOCK` is set only on ends that a pump keeps, never
 //!   on the child's side.
 //! * **Only what is asked for blocks**: a spawn until the program is reached,
-//!   [`Child::wait`] and its like, and [`Pump::poll`] as long as its timeout
-//!   says.
+//!   [`Child::wait`] and its like, [`Protocols::run`], and [`Pump::poll`] as long
+//!   as its timeout says.
 //!
 //! # How it spawns
 //!
@@ -132,6 +161,7 @@ mod inherited;
 mod limits;
 pub mod plan;
 mod postfork;
+mod protocol;
 mod pump;
 mod signal;
 mod spawn;
@@ -148,6 +178,11 @@ pub use crate::command::{
 };
 pub use crate::inherited::{Inherited, InheritedError};
 pub use crate::plan::Plan;
+pub use crate::protocol::{
+    ChannelHandler, Frame, FrameError, Framed, Framing, HandlerPanic, LengthPrefixed, Lines,
+    OnData, OnEvent, Prefix, PrefixTooSmall, Process, ProcessHandler, Protocols, RunError,
+    Transport,
+};
 pub use crate::pump::{
     Backend, Change, ChannelError, ChildKey, CloseReason, EmbeddedPump, Event, Ladder, Pump,
     PumpGuard, SourceKey,

@@ -186,6 +186,37 @@ fn jobcontrol_hands_the_terminal_to_each_job_and_takes_it_back() {
 }
 
 #[test]
+fn channels_serves_a_terminal_a_socket_and_pipes_by_a_protocol_each() {
+    let output = run("channels", &[], b"");
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output.stdout);
+    // Each is the answer to the one before it, through another channel.
+    let order = [
+        "process: made, with the id ",
+        "terminal: who is there?\n",
+        "terminal: hello, Ada\n",
+        "log: added 17\n",
+        "log: added 4\n",
+        "log: \"many\": invalid digit",
+        "log: added 21\n",
+        "log: that was all\n",
+        "control: the sum is 42\n",
+        "process: control was closed by Us\n",
+        "process: ended, exit status: 0\n",
+    ];
+    let mut from = 0;
+    for line in order {
+        let at = said[from..].find(line).unwrap_or_else(|| panic!("no {line:?} in {said}"));
+        from += at + line.len();
+    }
+    for line in
+        ["numbers was closed by Us", "log was closed by Peer", "terminal was closed by Peer"]
+    {
+        assert!(said.contains(line), "no {line:?} in {said}");
+    }
+}
+
+#[test]
 fn jail_keeps_a_shell_from_all_that_it_can_do_outside() {
     let output = run("jail", &[], b"");
     if output.status.code() == Some(77) {

@@ -244,6 +244,10 @@ impl Child {
         self.on_drop = on_drop;
     }
 
+    pub(crate) fn on_drop(&self) -> OnDrop {
+        self.on_drop
+    }
+
     /// Lets the process go, whatever was to happen on drop: closes our ends,
     /// and returns the pidfd by which somebody may still wait for it.
     pub fn detach(mut self) -> Option<OwnedFd> {

@@ -230,7 +230,8 @@ pub enum CloseReason {
     /// [`Pump::set_drain_limit`](super::Pump::set_drain_limit). What was not
     /// read by then is lost.
     Abandoned,
-    /// A read or write failed with this errno.
+    /// A read or write failed with this errno; or a handler gave the channel up
+    /// with it, by [`Transport::fail`](crate::Transport::fail).
     Error(i32),
 }
 

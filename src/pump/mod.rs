@@ -10,6 +10,7 @@
 //! * [`operations`]: what the caller does with channels.
 //! * [`messages`]: the same for messages and for fds that travel.
 //! * [`embedded`], [`foreign`]: the same in a loop that is not ours.
+//! * [`lent`]: events for who uses the pump while he is told.
 //! * [`timers`], [`time`], [`ladder`]: what is due when, and what is done then.
 
 extern crate std;
@@ -43,6 +44,7 @@ mod embedded;
 mod event;
 mod foreign;
 mod ladder;
+mod lent;
 mod lifecycle;
 mod messages;
 mod operations;
@@ -58,6 +60,7 @@ pub use self::embedded::{EmbeddedPump, PumpGuard};
 pub use self::event::{ChannelError, ChildKey, CloseReason, Event};
 pub use self::foreign::Change;
 pub use self::ladder::Ladder;
+pub(crate) use self::lent::Lent;
 
 /// Children whose channels and ends are waited for together.
 ///
@@ -65,6 +68,9 @@ pub use self::ladder::Ladder;
 /// whatever is ready, and [`next_event`](Self::next_event) does the work, one
 /// piece a call, until there is none. **Drain, then poll**: a poll with events
 /// left does not block, and events come in the order in which they are found.
+///
+/// Who would rather be called for each event than ask for it has
+/// [`Protocols`](crate::Protocols), which is a pump with handlers.
 ///
 /// No other call waits. Memory does not grow with what the children write, for
 /// their bytes are lent from one buffer; nor with what is written to them, for

@@ -3,12 +3,13 @@
 extern crate std;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::vec::Vec;
 
 use super::event::{ChannelError, ChildKey, CloseReason};
 use super::source::AfterFlush;
 use super::{Part, Pump, Token};
-use crate::channel::{Direction, Kind, Name, Terminal};
+use crate::channel::{ChannelInfo, Direction, Kind, Name, Terminal};
 use crate::sys::fd;
 use crate::sys::poll::Readiness;
 
@@ -181,6 +182,53 @@ impl Pump {
             }
         }
         Ok(())
+    }
+
+    /// Closes every channel of a child, each as [`abort`](Self::abort) does.
+    pub fn abort_all(&mut self, child: ChildKey) -> Result<(), ChannelError> {
+        let count = self.slots.get(child).ok_or(ChannelError::NoChild)?.sources.len();
+        for part in 0..count as u32 {
+            self.close_channel(Token { child, part: Part::Channel(part) }, CloseReason::Us);
+        }
+        Ok(())
+    }
+
+    /// Whether a child has a channel of this name that is not closed.
+    pub fn is_open<'n>(&self, child: ChildKey, channel: impl Into<Name<'n>>) -> bool {
+        let Some(slot) = self.slots.get(child) else { return false };
+        let Some(part) = slot.part(channel.into()) else { return false };
+        let other = slot.sources[part].other_half.map_or(part, |other| other as usize);
+        [part, other].into_iter().any(|half| slot.sources[half].end.is_some())
+    }
+
+    /// Closes a channel at once, with an errno as the reason.
+    pub(crate) fn fail(
+        &mut self,
+        child: ChildKey,
+        channel: Name<'_>,
+        errno: i32,
+    ) -> Result<(), ChannelError> {
+        let (token, _) = self.slots.find(child, channel)?;
+        self.close_channel(token, CloseReason::Error(errno));
+        Ok(())
+    }
+
+    /// What is known of a child's channels. `None` once it has ended.
+    pub(crate) fn channel_infos(&self, child: ChildKey) -> Option<Arc<[ChannelInfo]>> {
+        self.slots.get(child).map(|slot| slot.infos.clone())
+    }
+
+    /// The place of an open channel among the child's.
+    pub(crate) fn place(
+        &mut self,
+        child: ChildKey,
+        channel: Name<'_>,
+    ) -> Result<usize, ChannelError> {
+        let (token, _) = self.slots.find(child, channel)?;
+        match (self.slots.get(child), token.part) {
+            (Some(slot), Part::Channel(part)) => Ok(slot.whole(part)),
+            _ => Err(ChannelError::NoChannel),
+        }
     }
 
     /// Stops reading from a channel, also what is ready already. The child

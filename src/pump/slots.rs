@@ -44,6 +44,12 @@ impl Slot {
         self.infos.iter().position(|info| info.is(channel))
     }
 
+    /// One part for each channel: of two halves the first.
+    pub(super) fn whole(&self, part: u32) -> usize {
+        let other = self.sources.get(part as usize).and_then(|source| source.other_half);
+        other.map_or(part, |other| other.min(part)) as usize
+    }
+
     /// The part of this channel that is written to.
     pub(super) fn writing_part(&self, channel: Name<'_>) -> Option<usize> {
         let part = self.part(channel)?;

@@ -8,7 +8,7 @@ use super::event::{ChildKey, CloseReason, Event};
 use super::slots::Slot;
 use super::source::{AfterFlush, Got};
 use super::{Part, Pump, Token};
-use crate::channel::{Direction, Kind};
+use crate::channel::{Direction, Kind, Name};
 use crate::child::{Child, Exit};
 use crate::limits::{PIPE_SIZE_MIN, WRITES_PER_TURN_MAX};
 use crate::signal::Signal;
@@ -50,34 +50,45 @@ pub(super) enum Note {
     },
 }
 
-impl Pump {
-    /// The note as an event. A child that has ended is gone with it.
-    pub(super) fn tell(&mut self, note: Note) -> Event<'_> {
-        if let Note::Ended { child, .. } = note {
-            self.forget(child);
-        }
-        let name = |token| self.slots.name(token);
-        match note {
-            Note::Made { child, pid } => Event::Made { child, pid },
-            Note::Fds(token, count) => {
+impl Note {
+    /// The note as an event; `name` says how its channel is known, if it is
+    /// about one.
+    pub(super) fn event<'a>(self, name: impl FnOnce(Token) -> Name<'a>) -> Event<'a> {
+        match self {
+            Self::Made { child, pid } => Event::Made { child, pid },
+            Self::Fds(token, count) => {
                 Event::Fds { child: token.child, channel: name(token), count }
             }
-            Note::HalfClosed(token) => {
-                Event::HalfClosed { child: token.child, channel: name(token) }
-            }
-            Note::Drained(token) => Event::Drained { child: token.child, channel: name(token) },
-            Note::TeeFailed(token, errno) => {
+            Self::TeeFailed(token, errno) => {
                 let (child, errno) = (token.child, errno.raw_os_error());
                 Event::TeeFailed { child, channel: name(token), errno }
             }
-            Note::Closed { token, reason, unsent } => {
+            Self::HalfClosed(token) => {
+                Event::HalfClosed { child: token.child, channel: name(token) }
+            }
+            Self::Drained(token) => Event::Drained { child: token.child, channel: name(token) },
+            Self::Closed { token, reason, unsent } => {
                 Event::Closed { child: token.child, channel: name(token), reason, unsent }
             }
-            Note::Idle(token) => Event::Idle { child: token.child, channel: name(token) },
-            Note::TimedOut { child } => Event::TimedOut { child },
-            Note::Signalled { child, signal } => Event::Signalled { child, signal },
-            Note::Exited { child, exit } => Event::Exited { child, exit },
-            Note::Ended { child, exit } => Event::Ended { child, exit },
+            Self::Idle(token) => Event::Idle { child: token.child, channel: name(token) },
+            Self::TimedOut { child } => Event::TimedOut { child },
+            Self::Signalled { child, signal } => Event::Signalled { child, signal },
+            Self::Exited { child, exit } => Event::Exited { child, exit },
+            Self::Ended { child, exit } => Event::Ended { child, exit },
+        }
+    }
+}
+
+impl Pump {
+    /// The note as an event. A child that has ended is gone with it.
+    pub(super) fn tell(&mut self, note: Note) -> Event<'_> {
+        self.forget_ended(note);
+        note.event(|token| self.slots.name(token))
+    }
+
+    pub(super) fn forget_ended(&mut self, note: Note) {
+        if let Note::Ended { child, .. } = note {
+            self.forget(child);
         }
     }
 

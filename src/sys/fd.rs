@@ -216,7 +216,7 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Er
     Ok(rustix::net::recv(fd, buffer, rustix::net::RecvFlags::DONTWAIT)?.0)
 }
 
-/// Writes where no reader can be gone: to a terminal or a file.
+/// Writes once, where no reader can be gone: to a terminal or a file.
 pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     Ok(rustix::io::write(fd, bytes)?)
 }
