@@ -116,7 +116,7 @@ pub use crate::command::{
 pub use crate::plan::Plan;
 pub use crate::pump::{Backend, ChannelError, ChildKey, CloseReason, Event, Pump};
 pub use crate::signal::{Signal, UnknownSignal};
-pub use crate::spawn::{Opened, Prepared, SpawnError};
+pub use crate::spawn::{Launcher, Opened, Prepared, SpawnError};
 pub use crate::sys::{Features, HookFunction};
 
 #[doc = include_str!("command/steps.md")]

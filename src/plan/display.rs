@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use super::{Bytes, Plan, Step, Strings, Text};
+use super::{Bytes, Mapping, Plan, Step, Strings, Text};
 
 /// A step in words: what an error and a printed plan say of it.
 ///
@@ -168,6 +168,9 @@ impl fmt::Display for Plan<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.namespaces != 0 {
             writeln!(f, "A child in new namespaces, {:#x}:", self.namespaces)?;
+        }
+        for Mapping { target, source } in self.lent {
+            writeln!(f, "The parent before: dup3 {source} -> {target} CLOEXEC")?;
         }
         let digits = self.steps.len().max(1).ilog10() as usize + 1;
         let mut arguments_shown = false;

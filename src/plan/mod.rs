@@ -45,6 +45,8 @@ pub struct Plan<'a> {
     pub(crate) program: Program,
     /// What the child is cloned into: `CLONE_NEW*`.
     pub(crate) namespaces: u32,
+    /// Copies that a launcher has made of fds with high numbers, sorted by those.
+    pub(crate) lent: &'a [Mapping],
 }
 
 /// The strings that steps name: NUL-terminated, one after the other.
@@ -89,9 +91,10 @@ impl<'a> Plan<'a> {
     /// Where what the parent has as `fd` ends up in the program: the lowest of
     /// the child's fds that is a copy of it. `None` if exec closes it.
     pub fn place(&self, fd: i32) -> Option<i32> {
+        let source = number_of(self.lent, fd);
         let mut place = None;
         for label in self.labels {
-            if place.is_none() && self.origin(label.fd) == fd {
+            if place.is_none() && self.origin(label.fd) == source {
                 place = Some(label.fd);
             }
         }
@@ -110,6 +113,12 @@ impl<'a> Plan<'a> {
         }
         at
     }
+}
+
+/// The number under which a child finds the parent's `fd`: another where a
+/// launcher has lent one. `lent` is sorted by source.
+pub(crate) fn number_of(lent: &[Mapping], fd: i32) -> i32 {
+    lent.binary_search_by_key(&fd, |m| m.source).map_or(fd, |at| lent[at].target)
 }
 
 impl<'a> Strings<'a> {

@@ -4,6 +4,7 @@
 //! * [`setup`]: what is to be set up, as steps.
 //! * [`opener`]: how each channel's ends come about.
 //! * [`open`]: the channels of one spawn, and the plan that they make whole.
+//! * [`launcher`]: low numbers for fds with high ones.
 //! * [`launch`]: the clone, and what the child reported.
 
 extern crate std;
@@ -26,6 +27,7 @@ use crate::sys::{Errno, Features};
 mod error;
 mod id_maps;
 mod launch;
+mod launcher;
 mod open;
 mod opener;
 mod prepare;
@@ -33,6 +35,7 @@ mod setup;
 mod strings;
 
 pub use self::error::SpawnError;
+pub use self::launcher::Launcher;
 pub use self::open::Opened;
 use self::opener::Opener;
 
@@ -109,6 +112,9 @@ struct Scratch {
     /// Fds that steps need before the fd map, and after it.
     early: Vec<i32>,
     keep: Vec<i32>,
+    /// Where a launcher has put copies (`target`) of fds with high numbers
+    /// (`source`), sorted by these.
+    lent: Vec<Mapping>,
     steps: Vec<Step>,
     /// Numbers that copies may take, where unnamed fds are inherited.
     spares: Vec<OwnedFd>,
@@ -127,6 +133,7 @@ impl Scratch {
             before: Vec::with_capacity(steps),
             early: Vec::with_capacity(steps),
             keep: Vec::with_capacity(KEPT_MAX),
+            lent: Vec::with_capacity(openers + steps + KEPT_MAX),
             steps: Vec::with_capacity(steps),
             spares: Vec::new(),
             spare_numbers: Vec::new(),

@@ -8,7 +8,8 @@
 //! * [`clone`]: one way to make a child that shares the parent's memory, one to
 //!   make a child that has a copy.
 //! * [`features`], [`probe`]: what the kernel has.
-//! * [`fd`], [`memory`], [`poll`], [`epoll`], [`process`], [`signals`]: the parent's calls.
+//! * [`fd`], [`slot`], [`memory`], [`poll`], [`epoll`], [`process`], [`signals`]: the
+//!   parent's calls.
 
 #[cfg(not(unix))]
 compile_error!("forkplan is for Unix");
@@ -41,6 +42,7 @@ pub(crate) mod poll;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod signals;
+pub(crate) mod slot;
 pub(crate) mod users;
 
 pub(crate) use self::errno::{Errno, Message};
