@@ -29,6 +29,10 @@ pub(crate) const CHILD_STACK_SIZE: usize = 64 * 1024;
 /// against 1.05 of the floor; at 250 fds 1.15 against 1.08).
 pub(crate) const SHARED_FD_MAX: i32 = 256;
 
+/// Stacks that a launcher keeps for spawns that have none of their own. More of
+/// them at once map one each.
+pub(crate) const KEPT_STACKS_MAX: usize = 16;
+
 /// Bytes of directory entries that the child reads at once when it has to walk
 /// `/proc/self/fd`. They lie on its stack.
 pub(crate) const DIRENT_BUFFER_SIZE: usize = 2048;

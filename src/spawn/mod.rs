@@ -122,10 +122,9 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn new(entries: usize, openers: usize, steps: usize) -> Result<Self, PlanError> {
-        let system = |errno: Errno| PlanError::System { call: "mmap", errno: errno.raw_os_error() };
-        Ok(Self {
-            region: Region::map().map_err(system)?,
+    fn new(region: Region, entries: usize, openers: usize, steps: usize) -> Self {
+        Self {
+            region,
             theirs: Vec::with_capacity(openers),
             map: Vec::with_capacity(entries),
             // Never fewer than kept fds, so that a free number is found.
@@ -137,8 +136,14 @@ impl Scratch {
             steps: Vec::with_capacity(steps),
             spares: Vec::new(),
             spare_numbers: Vec::new(),
-        })
+        }
     }
+}
+
+/// A stack for the children of one owner.
+fn new_region() -> Result<Region, PlanError> {
+    let system = |errno: Errno| PlanError::System { call: "mmap", errno: errno.raw_os_error() };
+    Region::map().map_err(system)
 }
 
 /// The most steps that a plan can have. Each entry takes at most one step and a
@@ -169,6 +174,11 @@ impl Command<'_> {
 }
 
 impl<'fd> Prepared<'fd> {
+    /// The stack, which outlives it.
+    fn into_region(self) -> Region {
+        self.scratch.region
+    }
+
     /// A copy with a stack of its own, for another thread. Owned fds are shared,
     /// not duplicated. Allocates, and maps the stack: the one thing that the
     /// system can refuse.
@@ -189,7 +199,7 @@ impl<'fd> Prepared<'fd> {
             require: self.require,
             inherit_unnamed_fds: self.inherit_unnamed_fds,
             on_drop: self.on_drop,
-            scratch: Scratch::new(self.entries.len(), self.openers.len(), steps)?,
+            scratch: Scratch::new(new_region()?, self.entries.len(), self.openers.len(), steps),
         })
     }
 

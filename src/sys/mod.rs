@@ -8,8 +8,8 @@
 //! * [`clone`]: one way to make a child that shares the parent's memory, one to
 //!   make a child that has a copy.
 //! * [`features`], [`probe`]: what the kernel has.
-//! * [`fd`], [`slot`], [`memory`], [`poll`], [`epoll`], [`process`], [`signals`]: the
-//!   parent's calls.
+//! * [`fd`], [`slot`], [`memory`], [`shelf`], [`poll`], [`epoll`], [`process`],
+//!   [`signals`]: the parent's calls.
 
 #[cfg(not(unix))]
 compile_error!("forkplan is for Unix");
@@ -41,6 +41,7 @@ pub(crate) mod numbers;
 pub(crate) mod poll;
 pub(crate) mod probe;
 pub(crate) mod process;
+pub(crate) mod shelf;
 pub(crate) mod signals;
 pub(crate) mod slot;
 pub(crate) mod users;
