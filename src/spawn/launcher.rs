@@ -238,7 +238,7 @@ impl<'p> Opened<'p, '_> {
             return;
         }
         let Prepared { openers, scratch, setup, clone, .. } = &mut *self.prepared;
-        let Scratch { theirs, lent, .. } = scratch;
+        let Scratch { theirs, marked, lent, .. } = scratch;
         let made = theirs.iter().flatten().map(AsRawFd::as_raw_fd);
         let given = openers.iter().filter_map(|opener| opener.number());
         let others = setup.early.iter().chain(&setup.landlock).chain(&clone.program);
@@ -254,7 +254,11 @@ impl<'p> Opened<'p, '_> {
         if self.lent.is_none() {
             launcher.note_fallback();
             lent.clear();
+            return;
         }
+        // As long as we have them; another spawn's may be lost.
+        marked.extend(lent.iter().map(|m| m.target).chain([launcher.null.as_raw_fd()]));
+        marked.sort_unstable();
     }
 
     /// Has the plan use the numbers that were lent, or gives them back where the

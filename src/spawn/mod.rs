@@ -112,6 +112,8 @@ struct Scratch {
     /// Fds that steps need before the fd map, and after it.
     early: Vec<i32>,
     keep: Vec<i32>,
+    /// What was opened for this spawn, which is CLOEXEC, sorted.
+    marked: Vec<i32>,
     /// Where a launcher has put copies (`target`) of fds with high numbers
     /// (`source`), sorted by these.
     lent: Vec<Mapping>,
@@ -132,6 +134,8 @@ impl Scratch {
             before: Vec::with_capacity(steps),
             early: Vec::with_capacity(steps),
             keep: Vec::with_capacity(KEPT_MAX),
+            // A socket pair may have two ends on each side.
+            marked: Vec::with_capacity(openers * 4 + steps + 1),
             lent: Vec::with_capacity(openers + steps + KEPT_MAX),
             steps: Vec::with_capacity(steps),
             spares: Vec::new(),

@@ -167,13 +167,16 @@ impl Opened<'_, '_> {
     fn open_channels(&mut self) -> Result<(), SpawnError> {
         let Prepared { openers, scratch, .. } = &mut *self.prepared;
         scratch.theirs.clear();
+        scratch.marked.clear();
         for opener in openers.iter() {
             let (ours, their) = opener.open()?;
+            scratch.marked.extend(ours.iter().chain(&their).map(AsRawFd::as_raw_fd));
             if let Some(end) = ours {
                 self.ends.push(end);
             }
             scratch.theirs.push(their);
         }
+        scratch.marked.sort_unstable();
         Ok(())
     }
 
@@ -231,9 +234,9 @@ impl Opened<'_, '_> {
     fn solve(&mut self) -> Result<(), Unsolvable> {
         let closing = self.prepared.closing();
         let Prepared { setup, finish, limit, scratch, .. } = &mut *self.prepared;
-        let Scratch { map, cells, before, early, keep, lent, steps, spare_numbers, .. } = scratch;
-        let spare = spare_numbers;
-        let problem = Problem { map, keep, early, spare, limit: *limit, closing };
+        let Scratch { map, cells, before, early, keep, marked, lent, steps, .. } = scratch;
+        let spare = &scratch.spare_numbers;
+        let problem = Problem { map, keep, early, marked, spare, limit: *limit, closing };
         let parts = Parts { before, after: &setup.after, finish };
         steps.clear();
         lay_out(&problem, cells, parts, |step| steps.push(step))?;
