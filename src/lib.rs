@@ -85,6 +85,10 @@
 //! plan is carried out by a fork. One probe chooses; [`Features`] says what was
 //! found, and [`Command::without`] and [`Command::require`] choose otherwise.
 //!
+//! The fd table is copied only as far as the child needs it; a program with
+//! thousands of open fds makes a [`Launcher`] early, which holds low numbers for
+//! that.
+//!
 //! Between fork and exec the child walks the plan and makes the syscalls that
 //! it names. It can't allocate, take a lock or panic: that code lives in rooms
 //! without `std` and `alloc`.
