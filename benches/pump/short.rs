@@ -67,7 +67,7 @@ fn std<'a>(name: &'a str, program: &Program, children: u32, threads: u32) -> Con
 
 /// The least, in one thread.
 fn floor<'a>(name: &'a str, program: &Program, children: u32) -> Contender<'a> {
-    let mut floor = Floor::new(program.c_path(), [1]);
+    let mut floor = Floor::new(program.c_path(), &[1], &[]);
     let mut said = [0; 64];
     Contender::new(name, move || {
         for _ in 0..children {
