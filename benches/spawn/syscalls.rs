@@ -58,10 +58,10 @@ fn count(name: &str, options: &Options, program: &Path) -> io::Result<Option<Cou
     strace.arg(std::env::current_exe()?).args(["--quick", "--marks", "--only", name]);
     strace.args(["--rounds", &ROUNDS.to_string(), "--program"]).arg(program);
     strace.args(["--channels", &format!("{:?}", options.channels).to_lowercase()]);
-    // Whoever was started by glibc's `posix_spawn` ignores the first real-time signal,
-    // as this bench may by cargo's; our children reset it, which is a call more.
-    // SAFETY: one syscall, which reads one of the kernel's sigactions.
-    unsafe { strace.pre_exec(stop_ignoring_the_first_real_time_signal) };
+    // What whoever started this bench had it ignore (glibc's `posix_spawn` leaves a
+    // real-time signal so) is reset by our children, a call for each.
+    // SAFETY: syscalls, which read one of the kernel's sigactions.
+    unsafe { strace.pre_exec(ignore_nothing) };
     let output = match strace.stdin(Stdio::null()).output() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         output => output?,
@@ -95,9 +95,13 @@ fn calls(trace: &str) -> usize {
     trace.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase())).count()
 }
 
-fn stop_ignoring_the_first_real_time_signal() -> io::Result<()> {
+fn ignore_nothing() -> io::Result<()> {
     let default = [0u64; 4];
-    // SAFETY: the kernel reads the action.
-    unsafe { libc::syscall(libc::SYS_rt_sigaction, 32, &raw const default, 0usize, 8usize) };
+    for signal in 1..=64 {
+        // SAFETY: the kernel reads the action. Two signals have no other.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, 0usize, 8usize)
+        };
+    }
     Ok(())
 }
