@@ -24,6 +24,8 @@ use forkplan_benches::record::{Record, directory};
 use crate::options::Options;
 use crate::sample::Bench;
 
+type Part = fn(&mut Bench);
+
 fn main() -> ExitCode {
     if let Some(code) = actor::act() {
         return code;
@@ -53,7 +55,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let parts: [(&str, fn(&mut Bench)); 7] = [
+    let parts: [(&str, Part); 7] = [
         // First, before this process has grown for other reasons.
         ("memory", memory::run),
         ("drain", drain::run),
