@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 use forkplan::Channel::{self, Null, ReadPipe, SocketPair, WritePipe};
 use forkplan::plan::Step;
 use forkplan::{Command, Launcher, OnDrop, PassedFd};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::{fds_of, in_subprocess, pause, place_at, with_fd};
 
 /// Only 0, 1 and 2 stay open, and what the tests hold at 500 and above.
@@ -112,5 +113,26 @@ fn a_launchers_slots_need_no_mark_while_they_are_this_spawns() {
         // And null, which is opened when the command is prepared.
         let mut null = paused();
         assert_eq!(marks_and_fds(null.fds([0, 1, 2], Null), Some(&launcher)).1, [0, 1, 2]);
+    });
+}
+
+#[test]
+fn a_table_is_shared_up_to_a_number_and_copied_above() {
+    in_subprocess("a_table_is_shared_up_to_a_number_and_copied_above", || {
+        pause();
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+        let null = fs::File::open("/dev/null").unwrap();
+        for (at, shared) in [(1023, true), (1024, false)] {
+            let source = rustix::io::fcntl_dupfd_cloexec(&null, at).unwrap();
+            assert_eq!(source.as_raw_fd(), at, "a limit that is high enough");
+            let mut command = paused();
+            let mut prepared = command.fd(0, Channel::borrowed(&source)).prepare().unwrap();
+            let opened = prepared.open().unwrap();
+            let first = opened.plan().steps()[0];
+            assert_eq!(matches!(first, Step::Unshare { .. }), shared, "{first}");
+            let child = opened.spawn().unwrap();
+            assert_eq!(fds_of(child.id().unwrap()).into_keys().collect::<Vec<_>>(), [0]);
+        }
     });
 }

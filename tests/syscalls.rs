@@ -11,6 +11,7 @@ use std::io::{self, ErrorKind, Write};
 use std::process::{self, Stdio};
 
 use forkplan::{Child, Command, Features, Launcher, Prepared, SpawnError};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::{pause, self_as};
 
 /// Says that this is the process that is traced.
@@ -172,10 +173,13 @@ fn leave_mark(number: i32) {
     assert_eq!(unsafe { libc::getpgid(MARK + number) }, -1);
 }
 
+/// What is opened after has a number with which the table is not shared.
 fn take_all_low_numbers() -> Vec<fs::File> {
     use std::os::fd::AsRawFd;
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
     let mut taken = vec![fs::File::open("/dev/null").unwrap()];
-    while taken.last().unwrap().as_raw_fd() < 256 {
+    while taken.last().unwrap().as_raw_fd() < 1024 {
         let next = taken[0].try_clone().unwrap();
         taken.push(next);
     }

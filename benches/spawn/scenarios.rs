@@ -35,7 +35,7 @@ fn all(limit: usize) -> Vec<Scenario> {
         all.push(scenario("environment", strings, 500, &["--env", &strings.to_string()]));
     }
     // A fork of the largest takes a quarter of a second, and there are eight.
-    for (mib, rounds) in [(10, 300), (100, 100), (1024, 30), (4096, 10), (8192, 8)] {
+    for (mib, rounds) in [(10, 300), (100, 100), (1024, 30), (4096, 6), (8192, 5)] {
         all.push(scenario("resident MiB", mib, rounds, &["--resident", &mib.to_string()]));
     }
     for threads in [1, 16] {

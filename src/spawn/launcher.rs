@@ -19,7 +19,7 @@ use super::{Opened, Prepared, Scratch, SpawnError};
 use crate::channel::PassedFd;
 use crate::child::Child;
 use crate::command::Command;
-use crate::limits::{KEPT_STACKS_MAX, SHARED_FD_MAX};
+use crate::limits::{KEPT_STACKS_MAX, SLOT_FD_MAX};
 use crate::plan::{Mapping, Step, number_of};
 use crate::sys::shelf::Shelf;
 use crate::sys::slot::Slot;
@@ -42,6 +42,8 @@ use crate::sys::{Errno, Features, fd};
 /// open in a program that was spawned. A launcher is no limit on what is spawned
 /// beside it or through it. Where the fd table is not shared anyway (a child that
 /// must fork, unnamed fds that are inherited, an older kernel) it does nothing.
+/// Where the program forks for itself each side has its own; slots that another
+/// thread had lent at that moment stay taken in the copy.
 ///
 /// ```
 /// use forkplan::{Command, Launcher};
@@ -67,13 +69,13 @@ pub struct Launcher {
 }
 
 /// Enough bits for every number that a slot can have.
-const WORDS: usize = (SHARED_FD_MAX as usize).div_ceil(u64::BITS as usize);
+const WORDS: usize = (SLOT_FD_MAX as usize).div_ceil(u64::BITS as usize);
 
 impl Launcher {
     /// Holds `slots` numbers, the lowest that are free from 3 on, and one fd more.
     ///
-    /// A spawn takes a slot for each of its channels and passed fds that has a
-    /// high number, until it has returned: three for one with three pipes. So
+    /// A spawn takes a slot for each of its channels and passed fds with a number of
+    /// 256 or above, until it has returned: three for one with three pipes. So
     /// three times as many as there are threads that spawn at once is enough for
     /// those. None at all is allowed, and of no use.
     ///
@@ -90,7 +92,7 @@ impl Launcher {
         let mut held: Vec<OwnedFd> = Vec::with_capacity(slots);
         for _ in 0..slots {
             let slot = fcntl_dupfd_cloexec(&null, FIRST_SLOT)?;
-            if slot.as_raw_fd() >= SHARED_FD_MAX {
+            if slot.as_raw_fd() >= SLOT_FD_MAX {
                 return Err(error(Errno::MFILE));
             }
             held.push(slot);
@@ -243,7 +245,7 @@ impl<'p> Opened<'p, '_> {
         let given = openers.iter().filter_map(|opener| opener.number());
         let others = setup.early.iter().chain(&setup.landlock).chain(&clone.program);
         let all = made.chain(given).chain(others.map(PassedFd::number));
-        let high = all.filter(|&fd| fd >= SHARED_FD_MAX);
+        let high = all.filter(|&fd| fd >= SLOT_FD_MAX);
         lent.extend(high.map(|source| Mapping { target: source, source }));
         lent.sort_unstable_by_key(|m| m.source);
         lent.dedup();
