@@ -47,8 +47,10 @@
 //! # Child fds
 //!
 //! Any of the child's fds may be connected to any [`Channel`]: a pipe that the
-//! parent reads or writes, a socket pair, a file, the null device, or any fd of
-//! the parent's. One channel may be on several fds; 0, 1 and 2 are like all
+//! parent reads or writes, a socket pair with or without message boundaries, a
+//! terminal, a named pipe, a file that the parent or the child opens, bytes from
+//! memory, the null device, any fd of the parent's, lent or given away, or a pipe to
+//! another child. One channel may be on several fds; 0, 1 and 2 are like all
 //! others. The [solver](plan::FdMap) finds the cheapest `dup2`s for any map,
 //! permutations included, and is of use alone. What nobody named is closed.
 //!
@@ -63,7 +65,8 @@
 //!
 //! * **An error means nothing happened.** No process, zombie, fd or pidfd is
 //!   left of a spawn that failed, and the error names the step, what it
-//!   concerned and the errno: `dup2 7 -> 3: Bad file descriptor`.
+//!   concerned and the errno: `dup2 7 -> 3: Bad file descriptor`, and in types, as
+//!   its [`Step`](plan::Step) and [`Subject`].
 //! * **Success means that the program was reached.** A child that is killed on
 //!   its way there is an error, not a program that started.
 //! * **One owner.** Nothing here waits for any child but its own, installs a
@@ -111,16 +114,23 @@ mod signal;
 mod spawn;
 mod sys;
 
-pub use crate::channel::{Channel, Name, Open, OpenFile, PassedFd};
+pub use crate::channel::{
+    Attributes, Channel, ControlCharacter, FileInChild, GivenFd, InputBytes, Name, NamedPipe, Open,
+    OpenFile, PassedFd, Pty, Terminal, WindowSize,
+};
 pub use crate::child::{Child, Exit, OnDrop, SignalError, Usage};
 pub use crate::command::{
     Capabilities, Command, FilterInstruction, IdRange, IoPriority, Namespaces, PlanError, Resource,
     Scheduler, UNLIMITED,
 };
 pub use crate::plan::Plan;
-pub use crate::pump::{Backend, ChannelError, ChildKey, CloseReason, Event, Pump};
+pub use crate::pump::{
+    Backend, Change, ChannelError, ChildKey, CloseReason, EmbeddedPump, Event, Ladder, Pump,
+    PumpGuard, SourceKey,
+};
 pub use crate::signal::{Signal, UnknownSignal};
-pub use crate::spawn::{Launcher, Opened, Prepared, SpawnError};
+pub use crate::spawn::{Launcher, Opened, Prepared, SpawnError, Subject};
+pub use crate::sys::poll::{Interest, Readiness};
 pub use crate::sys::{Features, HookFunction};
 
 #[doc = include_str!("command/steps.md")]

@@ -48,6 +48,18 @@ pub(crate) const DIRENT_BUFFER_SIZE: usize = 2048;
 /// `PIPE_SIZE`: 128 KiB drains 9 % faster than 64, and 256 hardly more.
 pub(crate) const READ_SIZE: usize = 128 * 1024;
 
+/// Bytes of the pump's buffer, and so of the longest message that it takes: more
+/// than a socket sends with Linux's default buffer of 212,992. What lies above
+/// `READ_SIZE` is for messages alone, and no memory until one needs it.
+pub(crate) const MESSAGE_SIZE_MAX: usize = 256 * 1024;
+
+/// Fds that Linux takes with one message (`SCM_MAX_FD`).
+pub(crate) const FDS_PER_MESSAGE_MAX: usize = 253;
+
+/// Received fds of one channel that wait for somebody to take them, before the
+/// channel is read no more. The last message may bring some above that.
+pub(crate) const FDS_WAITING_MAX: usize = FDS_PER_MESSAGE_MAX;
+
 /// Bytes that a Linux pipe holds when it is made. A read or write of so many
 /// found it full, or empty.
 pub(crate) const PIPE_SIZE_MIN: usize = 64 * 1024;
@@ -101,11 +113,15 @@ pub(crate) const WAIT_TICK_MILLIS: u64 = 10;
 
 // What is lent can be shared.
 const_assert!(SLOT_FD_MAX <= SHARED_FD_MAX);
+// A stream's read fits into the buffer, and so does a default socket's message.
+const_assert!(READ_SIZE <= MESSAGE_SIZE_MAX && MESSAGE_SIZE_MAX > 212_992);
 // The buffer for directory entries holds the largest one, with a name of 255.
 const_assert!(DIRENT_BUFFER_SIZE >= 280);
 // ...and is a small part of the stack that it lies on.
 const_assert!(DIRENT_BUFFER_SIZE * 8 <= CHILD_STACK_SIZE);
 // The stack is whole pages on every page size up to 64 KiB.
 const_assert_eq!(CHILD_STACK_SIZE % (64 * 1024), 0);
+// `Command::pre_exec` tells the number.
+const_assert_eq!(CHILD_STACK_SIZE, 64 * 1024);
 // The highest number that is looked at is an fd number.
 const_assert!(CLOSE_EACH_MAX < FD_MAX);

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::str::FromStr;
 
+use crate::sys::numbers::equal;
 use crate::sys::signals::NAMES;
 
 /// A signal: by constant, by name with or without `SIG`, or by any number.
@@ -52,20 +53,6 @@ const fn number(name: &str) -> i32 {
         }
         i += 1;
     }
-}
-
-const fn equal(a: &[u8], b: &[u8]) -> bool {
-    if a.len() != b.len() {
-        return false;
-    }
-    let mut i = 0;
-    while i < a.len() {
-        if a[i] != b[i] {
-            return false;
-        }
-        i += 1;
-    }
-    true
 }
 
 impl Signal {

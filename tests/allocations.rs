@@ -13,8 +13,12 @@ use core::sync::atomic::{AtomicI32, Ordering};
 use std::alloc::System;
 use std::os::fd::OwnedFd;
 
-use forkplan::Channel::{self, ReadPipe, SocketPair, WritePipe};
-use forkplan::{Command, Features, Launcher, OnDrop, Open};
+use forkplan::Channel::{self, DatagramPair, Null, ReadPipe, SeqpacketPair, SocketPair, WritePipe};
+use forkplan::{
+    Command, Features, IdRange, Launcher, NamedPipe, Namespaces, OnDrop, Open, Pty, Resource,
+    Signal, WindowSize,
+};
+use support::isolation::lets_anybody_make_namespaces;
 use support::{EXCLUSIONS, PATHS, in_subprocess, pause};
 
 /// Counts each thread's allocations, and ends any process but the one that
@@ -84,7 +88,7 @@ fn count(body: impl FnOnce()) -> u64 {
     COUNT.get() - before
 }
 
-/// A command with some of everything: environment, directory, a search, four
+/// A command with some of everything: environment, directory, a search, five
 /// channels, two fds that change places.
 fn rich(without: Features) -> Command<'static> {
     let mut command = Command::new("true");
@@ -98,6 +102,7 @@ fn rich(without: Features) -> Command<'static> {
         .channel("control", SocketPair, [3, 9])
         .fd(4, Channel::file("/dev/null", Open::ReadWrite))
         .fd(2, Channel::stderr())
+        .fd(5, Pty::new().size(WindowSize::new(24, 80)).raw())
         .without(without);
     command
 }
@@ -119,6 +124,62 @@ fn a_prepared_spawn_and_its_wait_allocate_nothing() {
                     }
                 });
                 assert_eq!(allocated, 0, "without {without:?}, inherit {inherit}");
+            }
+        }
+    });
+}
+
+/// Of the steps, the id maps have the parent write something at each spawn.
+#[test]
+fn neither_do_setup_steps_and_id_maps() {
+    let name = "neither_do_setup_steps_and_id_maps";
+    armed(name, || {
+        let mut set_up = rich(Features::empty());
+        set_up.setsid().umask(0o77).rlimit(Resource::CORE, 0, 0).nice(19).env_pid("OWN");
+        set_up.oom_score_adj(1000).no_new_privs().ignore_signals([Signal::USR1]);
+        let mut commands = vec![set_up];
+        if lets_anybody_make_namespaces(name) {
+            let map = |outside| [IdRange { inside: 0, outside, count: 1 }];
+            let mut mapped = rich(Features::empty());
+            mapped.unshare(Namespaces::USER | Namespaces::UTS);
+            mapped.uid_map(map(rustix::process::geteuid().as_raw()));
+            mapped.gid_map(map(rustix::process::getegid().as_raw()));
+            commands.push(mapped);
+        }
+        for command in commands {
+            for without in PATHS {
+                let mut prepared = command.clone().without(without).prepare().unwrap();
+                prepared.spawn().unwrap().wait().unwrap();
+                let allocated = count(|| {
+                    assert!(prepared.spawn().unwrap().wait().unwrap().success());
+                });
+                assert_eq!(allocated, 0, "without {without:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn no_kind_of_channel_allocates_when_it_is_opened_again() {
+    armed("no_kind_of_channel_allocates_when_it_is_opened_again", || {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = |name: &str| dir.path().join(name);
+        for without in EXCLUSIONS {
+            let mut command = Command::new("/bin/true");
+            command.without(without).fd(0, Channel::bytes("input")).fd(1, SeqpacketPair);
+            command.fd(2, DatagramPair).fd(3, NamedPipe::read(fifo("a")).create(0o600).unlink());
+            command.fds([4, 5], NamedPipe::write(fifo("b")).create(0o600)).fd(6, Null);
+            let mut fast = command.prepare().unwrap();
+            command.fds([7, 8], Channel::file_in_child("/dev/null", Open::Append));
+            let mut forked = command.prepare().unwrap();
+            for prepared in [&mut fast, &mut forked] {
+                prepared.spawn().unwrap().wait().unwrap();
+                let allocated = count(|| {
+                    for _ in 0..10 {
+                        assert!(prepared.spawn().unwrap().wait().unwrap().success());
+                    }
+                });
+                assert_eq!(allocated, 0, "without {without:?}");
             }
         }
     });

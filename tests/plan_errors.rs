@@ -152,7 +152,7 @@ fn two_channels_have_two_names() {
 #[test]
 fn only_signals_can_be_blocked() {
     for signal in [0, -1, 65, i32::MAX] {
-        let words = format!("{signal} is no signal that can be blocked");
+        let words = format!("{signal} is no signal");
         let expected = PlanError::BadSignal { signal };
         assert_invalid(fine().block_signals([Signal::from(signal)]), &expected, &words);
     }

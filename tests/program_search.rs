@@ -73,7 +73,7 @@ fn if_none_runs_the_one_that_may_not_is_what_is_reported() {
     command.env("PATH", path(root.path(), &["a", "b", "c"]));
     let error = run(&command).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EACCES));
-    assert_eq!(error.subject(), Some(&*format!("execve {:?}", root.path().join("b/prog"))));
+    assert_eq!(error.description(), Some(&*format!("execve {:?}", root.path().join("b/prog"))));
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn one_that_is_nowhere_names_the_program_and_how_many_places() {
     command.env("PATH", path(root.path(), &["a", "b", "none"]) + ":/etc/passwd");
     let error = run(&command).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
-    assert_eq!(error.subject(), Some("execve \"prog\" in 4 directories of PATH"));
+    assert_eq!(error.description(), Some("execve \"prog\" in 4 directories of PATH"));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::cell::Cell;
 use std::alloc::System;
 
-use forkplan::{Command, Event, Features, OnDrop, Pump};
-use support::Watch;
+use forkplan::{Command, Event, Features, OnDrop};
+use support::{TestPump, Watch};
 
 /// The system's allocator, counting for each thread what it asks for: the other
 /// tests, and the harness, run beside.
@@ -54,8 +54,8 @@ fn allocations(of: impl FnOnce()) -> usize {
 }
 
 /// `count` children that give back what they get.
-fn cats(count: usize, without: Features) -> (Pump, Vec<forkplan::ChildKey>) {
-    let mut pump = support::pump();
+fn cats(count: usize, without: Features) -> (TestPump, Vec<forkplan::ChildKey>) {
+    let mut pump = TestPump::new();
     let mut cat = Command::new("cat");
     cat.without(without).on_drop(OnDrop::Kill);
     let keys = (0..count).map(|_| pump.add(cat.spawn().unwrap())).collect();
@@ -63,7 +63,7 @@ fn cats(count: usize, without: Features) -> (Pump, Vec<forkplan::ChildKey>) {
 }
 
 /// Sends `bytes` to each child, as it is taken, and waits for them to be back.
-fn round(pump: &mut Pump, keys: &[forkplan::ChildKey], bytes: &[u8]) {
+fn round(pump: &mut TestPump, keys: &[forkplan::ChildKey], bytes: &[u8]) {
     let watch = Watch::new();
     for &key in keys {
         let mut taken = pump.write(key, 0, bytes).unwrap();

@@ -11,7 +11,8 @@ use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use forkplan::{Backend, Channel, ChildKey, Command, Pump};
-use support::{Driver, alone, refuse_syscall};
+use rustix::event::epoll::EventFlags;
+use support::{Driver, TestPump, alone, refuse_syscall};
 
 /// Sources of one child of `cats`: two pipes and the process.
 const SOURCES_EACH: usize = 3;
@@ -37,7 +38,7 @@ fn all_answer(driver: &mut Driver, cats: &[ChildKey]) {
 }
 
 fn driver(pump: Pump) -> Driver {
-    Driver { pump, ..Driver::new() }
+    Driver::with(TestPump::in_loop(pump, EventFlags::empty()))
 }
 
 #[test]

@@ -134,6 +134,7 @@ fn closing_a_read_channel_gives_a_child_that_ignores_sigpipe_an_error() {
     let mut driver = Driver::new();
     let mut agent = driver.agent(pipes);
     driver.pump.close(agent.key, 1).unwrap();
+    driver.drain();
     assert_eq!(agent.ask("trap '' PIPE; echo x 2>/dev/null || echo refused >&9"), "refused\n");
     drop(agent);
     driver.finish();

@@ -19,7 +19,7 @@ fn pipes(command: &mut Command<'_>) {
 // I.test_processTransportInterface
 #[test]
 fn made_is_first_and_tells_the_pid() {
-    let mut pump = support::pump();
+    let mut pump = support::TestPump::new();
     let child = Command::new("sh").args(["-c", "echo $$"]).spawn().unwrap();
     let pid = child.id();
     assert!(pid.is_some());

@@ -6,8 +6,8 @@ mod support;
 
 use core::time::Duration;
 
-use forkplan::{Channel, ChildKey, CloseReason, Command, Event, Features, Pump, Signal};
-use support::{Driver, Random, Seen, Watch};
+use forkplan::{Channel, ChildKey, CloseReason, Command, Event, Features, Signal};
+use support::{Driver, Random, Seen, TestPump, Watch};
 
 /// A stream of bytes that repeats after a prime number of them, so that a piece
 /// that is lost, doubled or moved does not fit.
@@ -37,10 +37,10 @@ impl Pattern {
 /// in chunks as `chunk` says, and compares what comes from `from`. Returns how
 /// often the pump took less than it was given.
 fn both_ways(
-    pump: &mut Pump,
+    pump: &mut TestPump,
     (key, to, from): (ChildKey, i32, i32),
     total: usize,
-    mut chunk: impl FnMut(&mut Pump) -> usize,
+    mut chunk: impl FnMut(&mut TestPump) -> usize,
 ) -> usize {
     let (pattern, watch) = (Pattern::new(), Watch::new());
     let (mut sent, mut received, mut refusals) = (0, 0, 0);
@@ -90,7 +90,7 @@ fn both_ways(
 
 #[test]
 fn sixty_four_mebibytes_go_through_cat_and_back_unchanged() {
-    let mut pump = support::pump();
+    let mut pump = TestPump::new();
     let key = pump.add(Command::new("cat").spawn().unwrap());
     let refusals = both_ways(&mut pump, (key, 0, 1), 64 << 20, |_| 1 << 20);
     // More than pipe and queue hold was given at a time.
@@ -100,7 +100,7 @@ fn sixty_four_mebibytes_go_through_cat_and_back_unchanged() {
 #[test]
 fn a_socket_carries_both_ways_at_once() {
     for without in [Features::empty(), Features::SHARED_MEMORY] {
-        let mut pump = support::pump();
+        let mut pump = TestPump::new();
         let mut cat = Command::new("cat");
         cat.without(without).fds([0, 1], Channel::SocketPair);
         let key = pump.add(cat.spawn().unwrap());
@@ -112,7 +112,7 @@ fn a_socket_carries_both_ways_at_once() {
 fn chunks_of_any_size_under_any_high_water_mark_arrive() {
     let mut random = Random::new();
     for _ in 0..20 {
-        let mut pump = support::pump();
+        let mut pump = TestPump::new();
         let key = pump.add(Command::new("cat").spawn().unwrap());
         let largest = random.pick(&[1, 100, 4096, 70_000, 300_000]);
         let total = 1 + random.below(largest * 100).min(2 << 20);
@@ -129,7 +129,7 @@ fn chunks_of_any_size_under_any_high_water_mark_arrive() {
 
 #[test]
 fn a_high_water_mark_of_0_still_tells_when_there_is_room() {
-    let mut pump = support::pump();
+    let mut pump = TestPump::new();
     let key = pump.add(Command::new("cat").spawn().unwrap());
     pump.set_high_water(key, 0, 0).unwrap();
     assert!(both_ways(&mut pump, (key, 0, 1), 4 << 20, |_| 1 << 20) > 0);

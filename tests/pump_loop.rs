@@ -12,7 +12,7 @@ use support::{Driver, Orphan, alone, refuse_syscall};
 
 #[test]
 fn a_poll_without_children_returns_at_once() {
-    let mut pump = support::pump();
+    let mut pump = support::TestPump::new();
     assert!(pump.is_empty() && !pump.has_events());
     // `None` would wait for ever.
     assert!(!pump.poll(None).unwrap());

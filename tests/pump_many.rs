@@ -5,8 +5,8 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use forkplan::{Channel, ChildKey, Command, Event, Exit, Features, OnDrop, Pump};
-use support::Watch;
+use forkplan::{Channel, ChildKey, Command, Event, Exit, Features, OnDrop};
+use support::{TestPump, Watch};
 
 /// What one child has told.
 #[derive(Default)]
@@ -19,7 +19,7 @@ struct Told {
 }
 
 /// Runs the pump until all have ended.
-fn collect(pump: &mut Pump) -> BTreeMap<ChildKey, Told> {
+fn collect(pump: &mut TestPump) -> BTreeMap<ChildKey, Told> {
     let watch = Watch::new();
     let mut all = BTreeMap::<ChildKey, Told>::new();
     while !pump.is_empty() {
@@ -75,7 +75,7 @@ fn five_hundred_children_at_once_are_told_apart() {
     let mut command = Command::new("sh");
     let script = "read -r n; echo \"out $n\"; echo \"err $n\" >&2; exit $((n % 200))";
     let mut prepared = command.args(["-c", script]).on_drop(OnDrop::Kill).prepare().unwrap();
-    let mut pump = support::pump();
+    let mut pump = TestPump::new();
     let keys: Vec<_> = (0..count).map(|_| pump.add(prepared.spawn().unwrap())).collect();
     assert_eq!(pump.len(), count);
     // All of them run now, and wait for their line.
@@ -103,7 +103,7 @@ fn three_hundred_children_chatter_by_single_bytes() {
     let mut command = Command::new("sh");
     command.args(["-c", &script]).fd(1, Channel::ReadPipe).on_drop(OnDrop::Kill);
     let mut prepared = command.prepare().unwrap();
-    let mut pump = support::pump();
+    let mut pump = TestPump::new();
     for _ in 0..count {
         pump.add(prepared.spawn().unwrap());
     }
@@ -121,7 +121,7 @@ fn places_of_ended_children_are_used_again_without_mixing_them_up() {
         let mut command = Command::new("sh");
         command.args(["-c", "read -r n; echo $n; exit $n"]).without(without);
         let mut prepared = command.on_drop(OnDrop::Kill).prepare().unwrap();
-        let (watch, mut pump) = (Watch::new(), support::pump());
+        let (watch, mut pump) = (Watch::new(), TestPump::new());
         let mut running = BTreeMap::<ChildKey, (i32, Vec<u8>)>::new();
         let (mut started, mut ended) = (0, 0);
         while ended < 100 {

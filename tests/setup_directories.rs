@@ -167,7 +167,7 @@ fn a_program_is_found_from_where_the_child_stands() {
     command.env("PATH", "/nowhere:/bin").chroot(roots.path("in")).chdir("/");
     look(&command, |child| assert_eq!(stands(child)[2], roots.path("in/bin/stand")));
     let error = of("stand").env("PATH", "/nowhere:/bin").spawn().unwrap_err();
-    assert_eq!(error.subject(), Some("execve \"stand\" in 2 directories of PATH"));
+    assert_eq!(error.description(), Some("execve \"stand\" in 2 directories of PATH"));
     let mut command = of(pause());
     command.chroot(roots.path("in")).chdir("/");
     assert_eq!(command.spawn().unwrap_err().raw_os_error(), Some(libc::ENOENT));
@@ -240,7 +240,7 @@ fn what_fails_is_named_by_its_path_and_leaves_nothing() {
         let says = |command: &Command<'_>, words: &str, errno: i32| {
             for without in PATHS {
                 let error = command.clone().without(without).spawn().unwrap_err();
-                assert_eq!(error.subject(), Some(words));
+                assert_eq!(error.description(), Some(words));
                 assert_eq!(error.raw_os_error(), Some(errno), "{error}");
                 assert!(no_child_is_left());
                 assert_eq!(fds_of_self(), before);

@@ -35,6 +35,18 @@ fn exe_of(pid: u32) -> support::File {
     file_of(File::open(format!("/proc/{pid}/exe")).unwrap())
 }
 
+/// The environment of a program that has one. The kernel lets the parent go on a
+/// moment before it has put that in its place.
+fn environ_of(pid: u32) -> Vec<u8> {
+    loop {
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap();
+        if !environ.is_empty() {
+            return environ;
+        }
+        std::thread::yield_now();
+    }
+}
+
 /// A memfd with the image of a program.
 fn memfd(program: &Path, sealed: bool) -> OwnedFd {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
@@ -204,7 +216,7 @@ fn a_script_without_a_shebang_is_given_to_the_shell_if_that_is_asked_for() {
         // Control: without the word it is an error.
         let error = command.spawn().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOEXEC));
-        assert_eq!(error.subject(), Some(format!("execve {path:?}").as_str()));
+        assert_eq!(error.description(), Some(format!("execve {path:?}").as_str()));
 
         command.shell_fallback("/bin/sh");
         assert_eq!(output(&mut command), format!("{name}|first one||2\n"));
@@ -245,7 +257,7 @@ fn the_shell_is_tried_for_the_candidate_that_was_found() {
         command.env("PATH", &path).without(without).shell_fallback("/bin/sh");
         let error = command.spawn().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
-        assert_eq!(error.subject(), Some("execve \"neither\" in 4 directories of PATH"));
+        assert_eq!(error.description(), Some("execve \"neither\" in 4 directories of PATH"));
     }
     assert_eq!(
         Command::new("x")
@@ -268,7 +280,7 @@ fn a_shell_that_is_missing_is_the_error() {
         let error = command.spawn().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
         let subject = "execve \"/nowhere/sh\" if that is a script without #!";
-        assert_eq!(error.subject(), Some(subject));
+        assert_eq!(error.description(), Some(subject));
     }
 }
 
@@ -328,7 +340,7 @@ fn sockets_are_handed_on_from_3_with_their_names() {
             command.listen_fds(names.into_iter().zip(sockets.iter().map(Channel::borrowed)));
             let mut child = command.spawn().unwrap();
             let fds = fds_of(child.id().unwrap());
-            let environ = fs::read(format!("/proc/{}/environ", child.id().unwrap())).unwrap();
+            let environ = environ_of(child.id().unwrap());
             let told = environ.split(|&byte| byte == 0).filter(|s| s.starts_with(b"LISTEN_PID="));
             let told: Vec<_> = told.map(String::from_utf8_lossy).collect();
             assert_eq!(told, [format!("LISTEN_PID={}", child.id().unwrap())]);
@@ -339,4 +351,57 @@ fn sockets_are_handed_on_from_3_with_their_names() {
         }
         assert!(no_child_is_left());
     });
+}
+
+/// What `env` says, run with these changes to an empty environment.
+fn environment_with(changes: impl FnOnce(&mut Command<'_>)) -> Vec<String> {
+    let mut command = Command::new("/usr/bin/env");
+    command.fd(0, Channel::Null).fd(1, ReadPipe).env_clear();
+    changes(&mut command);
+    let [fast, forked] = PATHS.map(|without| {
+        let (pid, text) = said(&mut command.clone().without(without).prepare().unwrap());
+        let own = format!("={pid}");
+        let mut lines: Vec<String> = text.lines().map(|line| line.replace(&own, "=PID")).collect();
+        lines.sort_unstable();
+        lines
+    });
+    assert_eq!(fast, forked);
+    fast
+}
+
+#[test]
+fn of_several_calls_for_one_variable_the_last_counts() {
+    let none: [&str; 0] = [];
+    let found = environment_with(|c| _ = c.env_pid("A").env_pid("A"));
+    assert_eq!(found, ["A=PID"]);
+    let found = environment_with(|c| _ = c.env("A", "1").env_pid("A"));
+    assert_eq!(found, ["A=PID"]);
+    let found = environment_with(|c| _ = c.env_pid("A").env("A", "1"));
+    assert_eq!(found, ["A=1"]);
+    let found = environment_with(|c| _ = c.env_pid("A").env_remove("A"));
+    assert_eq!(found, none);
+    let found = environment_with(|c| _ = c.env_pid("A").env_clear().env("B", "2"));
+    assert_eq!(found, ["B=2"]);
+    let sockets = || [("x", Channel::Null)];
+    let found = environment_with(|c| _ = c.env_pid("LISTEN_PID").listen_fds(sockets()));
+    assert_eq!(found, ["LISTEN_FDNAMES=x", "LISTEN_FDS=1", "LISTEN_PID=PID"]);
+    let found = environment_with(|c| _ = c.listen_fds(sockets()).env("LISTEN_PID", "x"));
+    assert_eq!(found, ["LISTEN_FDNAMES=x", "LISTEN_FDS=1", "LISTEN_PID=x"]);
+}
+
+#[test]
+fn what_is_logged_of_a_command_has_no_values_of_variables() {
+    const SECRET: &str = "hunter2";
+    let mut command = Command::new("/bin/true");
+    command.arg("argument").env("TOKEN", SECRET).env_pid("OWN").env_remove("GONE");
+    let mut prepared = command.prepare().unwrap();
+    let mut texts = vec![format!("{command:?}"), format!("{command:#?}"), format!("{prepared:?}")];
+    let opened = prepared.open().unwrap();
+    texts.extend([format!("{opened:?}"), opened.plan().to_string()]);
+    for text in &texts {
+        assert!(!text.contains(SECRET), "{text}");
+    }
+    for word in ["TOKEN", "OWN", "GONE", "argument"] {
+        assert!(texts[0].contains(word), "{word}: {}", texts[0]);
+    }
 }

@@ -5,32 +5,27 @@
 
 mod support;
 
-use std::collections::HashSet;
 use std::fs::File;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
-use forkplan::Channel::Null;
+use forkplan::Channel::{self, Null};
 use forkplan::plan::Step;
 use forkplan::{
-    Capabilities, Command, Features, IoPriority, PassedFd, Prepared, Resource, Scheduler, Signal,
-    SpawnError,
+    Capabilities, Command, IoPriority, Open, PassedFd, Resource, Scheduler, Signal, SpawnError,
 };
-use support::seccomp::{Rule, under, under_made_there};
-use support::{PATHS, fds_of_self, in_subprocess, no_child_is_left};
+use support::faults::{STRANGE, Target, Verdict, for_each_fault};
+use support::isolation::is_root;
+use support::seccomp::{Rule, under};
+use support::{
+    PATHS, description, fds_of_self, in_subprocess, no_child_is_left, own_cpu, terminal,
+};
 
-/// No step fails with this by itself, and nothing is tried again for it.
-const STRANGE: i32 = libc::EXFULL;
-
-/// What becomes of a call.
-type Verdict<'a> = &'a (dyn Fn(libc::c_long) -> Rule + Sync);
-
-/// The rule that hits this step of the child, and none of the parent's calls.
-/// `None`: tests/spawn_faults.rs has it.
-fn rule_for(step: Step, verdict: Verdict<'_>) -> Option<Rule> {
+/// None: tests/spawn_faults.rs or tests/setup_faults_isolation.rs has it.
+fn rules(Target { step, .. }: Target, verdict: Verdict<'_>) -> Vec<Rule> {
     let prctl = |option| verdict(libc::SYS_prctl).with(0, option);
     let ioctl =
         |fd, request: libc::Ioctl| verdict(libc::SYS_ioctl).with(0, fd).with(1, request as i32);
-    Some(match step {
+    vec![match step {
         // The directory itself: tests/spawn_faults.rs.
         Step::Fchdir { fd } => verdict(libc::SYS_fchdir).with(0, fd),
         Step::Chroot { .. } => verdict(libc::SYS_chroot),
@@ -62,11 +57,13 @@ fn rule_for(step: Step, verdict: Verdict<'_>) -> Option<Rule> {
         Step::WriteFile { .. } => {
             verdict(libc::SYS_openat).with(2, libc::O_WRONLY | libc::O_CLOEXEC)
         }
+        // The parent's are CLOEXEC.
+        Step::OpenFile { flags, .. } => verdict(libc::SYS_openat).with(2, flags | libc::O_NOCTTY),
         Step::IgnoreSignal { signal } => {
             verdict(libc::SYS_rt_sigaction).with(0, signal).having(1, -1)
         }
-        _ => return None,
-    })
+        _ => return Vec::new(),
+    }]
 }
 
 /// What the commands lend.
@@ -78,18 +75,7 @@ struct Lent {
 
 impl Lent {
     fn new() -> Self {
-        // SAFETY: the calls take an fd that was just made. The ioctl opens the
-        // other end, of which nobody else knows.
-        let (master, slave) = unsafe {
-            let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-            let master = libc::posix_openpt(flags);
-            assert!(master >= 0);
-            assert_eq!(libc::grantpt(master), 0);
-            assert_eq!(libc::unlockpt(master), 0);
-            let slave = libc::ioctl(master, libc::TIOCGPTPEER, flags);
-            assert!(slave >= 0);
-            (OwnedFd::from_raw_fd(master), File::from_raw_fd(slave))
-        };
+        let (master, slave) = terminal();
         Self { root: File::open("/").unwrap(), slave, _master: master }
     }
 
@@ -98,6 +84,7 @@ impl Lent {
         let mut command = Command::new("/bin/true");
         command
             .fd(0, Null)
+            .fds([5, 6], Channel::file_in_child("/etc/passwd", Open::Read))
             .fchdir(PassedFd::borrowed(&self.root))
             .umask(0o77)
             .controlling_terminal(PassedFd::borrowed(&self.slave))
@@ -106,7 +93,7 @@ impl Lent {
             .rlimit(Resource::CORE, 0, 0)
             .nice(19)
             .scheduler(Scheduler::Batch)
-            .cpu_affinity([0, 1, 2, 3])
+            .cpu_affinity([own_cpu()])
             .io_priority(IoPriority::Idle)
             .oom_score_adj(1000)
             .no_new_privs()
@@ -137,59 +124,21 @@ impl Lent {
     /// How many kinds of steps, of those with a rule, all of them have.
     fn commands(&self) -> (Vec<Command<'_>>, usize) {
         let mut commands = vec![self.ordinary(), self.in_a_group()];
-        // SAFETY: no pointers.
-        if unsafe { libc::geteuid() } == 0 {
+        if is_root("faults of steps that want privileges") {
             commands.push(self.privileged());
-            return (commands, 25);
+            return (commands, 26);
         }
-        eprintln!("SKIPPED: faults of steps that want privileges: wants root");
-        (commands, 16)
+        (commands, 17)
     }
 }
 
-/// The error of a spawn of which the step at `index` meets with `verdict`.
-/// `None`: no rule for that one.
-fn fault(prepared: &mut Prepared<'_>, index: usize, verdict: Verdict<'_>) -> Option<SpawnError> {
-    let opened = prepared.open().unwrap();
-    let step = opened.plan().steps()[index];
-    let words = opened.plan().show(step).to_string();
-    rule_for(step, verdict)?;
-    let rules = || vec![rule_for(step, verdict).unwrap()];
-    let error = under_made_there(rules, || opened.spawn().unwrap_err());
-    assert_eq!(error.step(), Some(step), "{error}");
-    assert_eq!(error.step_index(), Some(index), "{error}");
-    assert_eq!(error.subject(), Some(words.as_str()));
-    Some(error)
-}
-
-/// Calls `check` with the error of each step of each command on both paths, in a
-/// process of its own.
+/// Calls `check` with the error of each step of each command, in a process of
+/// its own.
 fn for_each_step(name: &str, verdict: Verdict<'_>, check: impl Fn(Step, &SpawnError)) {
     in_subprocess(name, || {
-        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: reads the limits: no core files of the killed.
-        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) }, 0);
         let lent = Lent::new();
         let (commands, expected) = lent.commands();
-        let mut kinds = HashSet::new();
-        for mut command in commands {
-            // Each adds to those before.
-            for without in [PATHS[0], Features::CLONE3, PATHS[1], Features::all()] {
-                let mut prepared = command.without(without).prepare().unwrap();
-                let before = fds_of_self();
-                let steps = prepared.open().unwrap().plan().steps().to_vec();
-                for (index, &step) in steps.iter().enumerate() {
-                    let Some(error) = fault(&mut prepared, index, verdict) else { continue };
-                    kinds.insert(core::mem::discriminant(&step));
-                    check(step, &error);
-                    assert!(no_child_is_left());
-                    assert_eq!(fds_of_self(), before);
-                }
-                // The control: nothing but the fault was in the way.
-                assert!(prepared.spawn().unwrap().wait().unwrap().success());
-            }
-        }
-        assert_eq!(kinds.len(), expected);
+        assert_eq!(for_each_fault(commands, rules, verdict, check), expected);
     });
 }
 
@@ -203,7 +152,7 @@ fn a_setup_step_that_fails_is_named_with_its_errno() {
             _ => STRANGE,
         };
         assert_eq!((error.raw_os_error(), error.signal()), (Some(errno), None));
-        assert!(error.to_string().starts_with(error.subject().unwrap()), "{error}");
+        assert!(error.to_string().starts_with(description(error).unwrap()), "{error}");
     });
 }
 
@@ -228,12 +177,44 @@ fn a_step_is_named_whichever_of_its_calls_fails() {
             let words = "write \"/proc/self/oom_score_adj\" \"1000\"";
             let strange = [Rule::errno(libc::SYS_write, STRANGE)];
             let error = under(&strange, || prepared.spawn().unwrap_err());
-            assert_eq!((error.subject(), error.raw_os_error()), (Some(words), Some(STRANGE)));
+            assert_eq!((description(&error), error.raw_os_error()), (Some(words), Some(STRANGE)));
             let error = under(&[Rule::kill(libc::SYS_write)], || prepared.spawn().unwrap_err());
-            assert_eq!((error.subject(), error.signal()), (Some(words), Some(Signal::SYS)));
+            assert_eq!((description(&error), error.signal()), (Some(words), Some(Signal::SYS)));
             assert!(no_child_is_left());
             assert_eq!(fds_of_self(), before);
         }
+    });
+}
+
+#[test]
+fn a_file_of_the_childs_is_named_whichever_of_its_calls_fails() {
+    in_subprocess("a_file_of_the_childs_is_named_whichever_of_its_calls_fails", || {
+        let mut command = Command::new("/bin/true");
+        command.fd(700, Channel::file_in_child("/etc/passwd", Open::Read));
+        let mut prepared = command.prepare().unwrap();
+        let before = fds_of_self();
+        let words = format!("openat \"/etc/passwd\" {:#o} -> 700", libc::O_RDONLY);
+        let steps = prepared.open().unwrap().plan().steps().to_vec();
+        let placeholder = steps.iter().find_map(|step| match *step {
+            Step::Dup2 { from, to: 700 } => Some(from),
+            _ => None,
+        });
+        // The copy of the file, and not that of the placeholder.
+        #[cfg(target_arch = "x86_64")]
+        let dup = libc::SYS_dup2;
+        #[cfg(not(target_arch = "x86_64"))]
+        let dup = libc::SYS_dup3;
+        let numbers = (0..64).filter(|&from| Some(from) != placeholder);
+        let copies = |verdict: Verdict<'_>| -> Vec<Rule> {
+            numbers.clone().map(|from| verdict(dup).with(0, from).with(1, 700)).collect()
+        };
+        let strange = copies(&|number| Rule::errno(number, STRANGE));
+        let error = under(&strange, || prepared.spawn().unwrap_err());
+        assert_eq!((description(&error), error.raw_os_error()), (Some(&*words), Some(STRANGE)));
+        let error = under(&copies(&Rule::kill), || prepared.spawn().unwrap_err());
+        assert_eq!((description(&error), error.signal()), (Some(&*words), Some(Signal::SYS)));
+        assert!(no_child_is_left());
+        assert_eq!(fds_of_self(), before);
     });
 }
 

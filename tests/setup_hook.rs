@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use std::fs;
 
 use forkplan::{Command, Signal};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use support::{EXCLUSIONS, in_subprocess, no_child_is_left, pause};
 
 /// What the parent has, which no child may write.
@@ -62,6 +63,38 @@ fn the_hook_runs_in_the_child_and_never_on_shared_memory() {
     // SAFETY: the mask is the one that this process has.
     unsafe { count_and_mask(ptr::without_provenance_mut(old)) };
     assert_eq!(CALLS.load(Ordering::Relaxed), 1);
+}
+
+/// Writes to every page of so much stack.
+unsafe extern "C" fn use_stack<const SIZE: usize>(_: *mut c_void) -> c_int {
+    let mut room = [0u8; SIZE];
+    for byte in room.iter_mut().step_by(512) {
+        // SAFETY: a byte of `room`.
+        unsafe { ptr::from_mut(byte).write_volatile(1) };
+    }
+    0
+}
+
+#[test]
+fn the_hook_has_the_stack_that_it_is_told_and_no_more() {
+    in_subprocess("the_hook_has_the_stack_that_it_is_told_and_no_more", || {
+        let none = Rlimit { current: Some(0), maximum: Some(0) };
+        setrlimit(Resource::Core, none).unwrap();
+        for without in EXCLUSIONS {
+            let mut command = Command::new("true");
+            // SAFETY: the hook writes to its stack, also where that is too small: the
+            // page below may not be touched.
+            unsafe {
+                command.without(without).pre_exec(use_stack::<{ 56 << 10 }>, ptr::null_mut());
+                assert!(command.spawn().unwrap().wait().unwrap().success());
+                command.pre_exec(use_stack::<{ 64 << 10 }>, ptr::null_mut());
+            }
+            let error = command.spawn().unwrap_err();
+            assert_eq!(error.signal(), Some(Signal::SEGV), "{error}");
+            assert_eq!(error.description(), Some("the hook"));
+            assert!(no_child_is_left());
+        }
+    });
 }
 
 #[test]

@@ -183,18 +183,23 @@ fn groups_gid_uid_is_the_order_whatever_the_order_of_the_calls() {
     command.securebits(1).groups([4, 5]).bounding_set(Capabilities::CHOWN);
     let words = words_of_plan(&command);
     let expected = [
-        "prctl PR_SET_SECUREBITS 0x1",
         "prctl PR_CAPBSET_DROP, all but 0x1",
         "prctl PR_SET_KEEPCAPS 1",
         "setgroups [4, 5]",
         "setresgid 23456",
         "setresuid 12345",
-        "capset 0x1",
+        "capset 0x1, and CAP_SETPCAP until exec",
         "prctl PR_CAP_AMBIENT_RAISE 0x1",
+        "prctl PR_SET_SECUREBITS 0x1",
         "prctl PR_SET_NO_NEW_PRIVS 1",
     ];
     let start = words.iter().position(|word| word == expected[0]).unwrap();
     assert_eq!(words[start..start + expected.len()], expected);
+    // Without ambient capabilities nothing is kept, so what sets bits comes before.
+    let mut command = paused();
+    let words = words_of_plan(command.uid(UID).keep_groups().securebits(1));
+    let start = words.iter().position(|word| word == "prctl PR_SET_SECUREBITS 0x1").unwrap();
+    assert_eq!(words[start + 1], "setresuid 12345");
 }
 
 #[test]
@@ -285,7 +290,7 @@ fn ambient_capabilities_outlive_the_change_of_user() {
     // One that no kernel has is refused where it is set, by name.
     let unknown = Capabilities::from_bits_retain(1 << 63);
     let error = paused().ambient_capabilities(unknown).spawn().unwrap_err();
-    assert!(error.subject().unwrap().starts_with("prctl PR_CAP_AMBIENT_RAISE"), "{error}");
+    assert!(error.description().unwrap().starts_with("prctl PR_CAP_AMBIENT_RAISE"), "{error}");
 }
 
 #[test]
@@ -304,7 +309,7 @@ fn securebits_and_no_new_privs_are_the_programs() {
     // SECBIT_NOROOT: root's exec gives nothing.
     look(paused().securebits(1), |child| assert_eq!(capabilities_of(child, "CapPrm"), 0));
     let error = paused().securebits(1 << 31).spawn().unwrap_err();
-    assert_eq!(error.subject(), Some("prctl PR_SET_SECUREBITS 0x80000000"));
+    assert_eq!(error.description(), Some("prctl PR_SET_SECUREBITS 0x80000000"));
     assert_eq!(error.raw_os_error(), Some(libc::EPERM));
 }
 
@@ -343,5 +348,67 @@ fn an_unprivileged_parent_is_told_which_step_it_may_not_take() {
         command.fd(0, Null).uid(1000).gid(1000).keep_groups();
         assert!(command.spawn().unwrap().wait().unwrap().success());
         assert!(no_child_is_left());
+    });
+}
+
+/// `SECBIT_NOROOT`, `NO_SETUID_FIXUP`, `NO_CAP_AMBIENT_RAISE`, and the locks of these
+/// and of `KEEP_CAPS`.
+const SECUREBITS: u32 = 0b1110_1111;
+
+#[test]
+fn securebits_forbid_no_ambient_capabilities_asked_for_beside_them() {
+    const KEY: &str = "FORKPLAN_TEST_SECUREBITS";
+    let name = "securebits_forbid_no_ambient_capabilities_asked_for_beside_them";
+    // Who may not see the directory of this test sees it with the second.
+    let wanted = Capabilities::CHOWN | Capabilities::DAC_OVERRIDE;
+    if let Some(uid) = std::env::var_os(KEY) {
+        // The program.
+        assert_eq!(status("self", "Uid")[0], uid.to_str().unwrap());
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            assert_eq!(status("self", set), [format!("{:016x}", wanted.bits())], "{set}");
+        }
+        // SAFETY: no pointers.
+        assert_eq!(unsafe { libc::prctl(libc::PR_GET_SECUREBITS) }, SECUREBITS as i32);
+        return;
+    }
+    root_only!(name);
+    for uid in [0, UID] {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", name]).env(KEY, uid.to_string()).fd(0, Null).fd(1, Null);
+        command.fd(2, std::io::stderr()).securebits(SECUREBITS).ambient_capabilities(wanted);
+        if uid != 0 {
+            command.uid(uid).gid(GID).groups([]);
+        }
+        // What is kept for the bits may go from the bounding set.
+        for bounding in [Capabilities::all(), wanted] {
+            let mut child = command.bounding_set(bounding).spawn().unwrap();
+            assert!(child.wait().unwrap().success(), "{uid}, {bounding:?}");
+        }
+    }
+}
+
+/// With the bits first the capabilities would be refused.
+#[test]
+fn control_securebits_forbid_what_comes_after_them() {
+    let name = "control_securebits_forbid_what_comes_after_them";
+    root_only!(name);
+    in_subprocess(name, || {
+        let errno = || std::io::Error::last_os_error().raw_os_error();
+        // SAFETY: reads and writes the sets of version 3, all of this thread; the
+        // process is the test's own.
+        unsafe {
+            let header = [0x2008_0522, 0];
+            let mut sets = [0u32; 6];
+            assert_eq!(libc::syscall(libc::SYS_capget, &raw const header, &raw mut sets), 0);
+            // CAP_CHOWN is inheritable.
+            sets[2] |= 1;
+            assert_eq!(libc::syscall(libc::SYS_capset, &raw const header, &raw const sets), 0);
+            let raise = || libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, 0, 0, 0);
+            let keep = || libc::prctl(libc::PR_SET_KEEPCAPS, 1);
+            assert_eq!([raise(), keep()], [0, 0]);
+            assert_eq!(libc::prctl(libc::PR_SET_SECUREBITS, SECUREBITS), 0);
+            assert_eq!((raise(), errno()), (-1, Some(libc::EPERM)));
+            assert_eq!((keep(), errno()), (-1, Some(libc::EPERM)));
+        }
     });
 }

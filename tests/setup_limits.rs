@@ -7,6 +7,7 @@ mod support;
 use std::fs;
 
 use forkplan::Channel::{self, Null};
+use forkplan::plan::Step;
 use forkplan::{Child, Command, IoPriority, PlanError, Resource, Scheduler, Signal, UNLIMITED};
 use support::{PATHS, fds_of, fds_of_self, in_subprocess, no_child_is_left, pause, signal_set};
 
@@ -165,9 +166,11 @@ fn what_is_out_of_range_is_named() {
     assert_eq!(says(paused().oom_score_adj(-1001)), "oom_score_adj can't be -1001");
     assert_eq!(says(paused().umask(0o1000)), "umask can't be 512");
     assert_eq!(says(paused().cpu_affinity([])), "the number of CPUs can't be 0");
-    assert_eq!(says(paused().cpu_affinity([70_000])), "a CPU can't be 70000");
-    let huge = PlanError::OutOfRange { what: "a CPU", value: -1 };
-    assert_eq!(paused().cpu_affinity([usize::MAX]).prepare().unwrap_err(), huge);
+    for cpu in [70_000, usize::MAX] {
+        let error = paused().cpu_affinity([0, cpu]).prepare().unwrap_err();
+        assert_eq!(error, PlanError::UnknownCpu { cpu });
+        assert_eq!(error.to_string(), format!("there is no CPU {cpu}"));
+    }
     assert!(says(paused().default_signals([Signal::from(65)])).starts_with("65 is no signal"));
     assert!(says(paused().ignore_signals([Signal::from(0)])).starts_with("0 is no signal"));
 }
@@ -255,13 +258,12 @@ fn what_the_kernel_refuses_is_named_and_leaves_nothing() {
     let name = "what_the_kernel_refuses_is_named_and_leaves_nothing";
     root_only!(name);
     in_subprocess(name, || {
-        let error = refused(paused().cpu_affinity([60_000]));
-        assert_eq!(error.to_string(), "sched_setaffinity: Invalid argument");
         let error = refused(paused().rlimit(Resource::NOFILE, 1 << 40, 1 << 40));
-        let words = format!("prlimit 7 [{0}, {0}]: Operation not permitted", 1u64 << 40);
+        let words =
+            format!("prlimit RLIMIT_NOFILE [{0}, {0}]: Operation not permitted", 1u64 << 40);
         assert_eq!(error.to_string(), words);
         let error = refused(paused().ignore_signals([Signal::KILL]));
-        assert_eq!(error.to_string(), "sigaction 9 SIG_IGN: Invalid argument");
+        assert_eq!(error.to_string(), "sigaction SIGKILL SIG_IGN: Invalid argument");
 
         // Without privileges.
         for resource in [libc::RLIMIT_CORE, libc::RLIMIT_NICE, libc::RLIMIT_RTPRIO] {
@@ -276,10 +278,10 @@ fn what_the_kernel_refuses_is_named_and_leaves_nothing() {
         assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) }, 0);
         let says = |command: &Command<'_>, words: &str, errno: i32| {
             let error = refused(command);
-            assert_eq!(error.subject(), Some(words));
+            assert_eq!(error.description(), Some(words));
             assert_eq!(error.raw_os_error(), Some(errno), "{error}");
         };
-        says(paused().rlimit(Resource::CORE, 0, 5), "prlimit 4 [0, 5]", libc::EPERM);
+        says(paused().rlimit(Resource::CORE, 0, 5), "prlimit RLIMIT_CORE [0, 5]", libc::EPERM);
         says(paused().nice(-20), "setpriority -20", libc::EACCES);
         let fifo = Scheduler::Fifo(3);
         says(paused().scheduler(fifo), "sched_setscheduler 1 3", libc::EPERM);
@@ -321,4 +323,30 @@ fn signals_are_set_by_set() {
         let words = "ignore_signals contradicts default_signals of the same";
         assert_eq!(error.to_string(), words);
     });
+}
+
+#[test]
+fn what_has_a_name_is_printed_by_it() {
+    let mut command = paused();
+    command.rlimit(Resource::NOFILE, 64, UNLIMITED).parent_death_signal(Signal::KILL);
+    command.ignore_signals([Signal::HUP, 40.into()]).default_signals([Signal::USR2]);
+    command.block_signals([Signal::TERM, Signal::USR1, 64.into()]);
+    let mut prepared = command.prepare().unwrap();
+    let opened = prepared.open().unwrap();
+    let plan = opened.plan().to_string();
+    for words in [
+        "prlimit RLIMIT_NOFILE [64, unlimited]",
+        "prctl PR_SET_PDEATHSIG SIGKILL",
+        "sigaction SIGHUP SIG_IGN",
+        "sigaction 40 SIG_IGN",
+        "sigaction SIGUSR2 SIG_DFL",
+        "sigaction SIGPIPE SIG_DFL",
+        "sigprocmask SIG_SETMASK [SIGUSR1, SIGTERM, 64]",
+    ] {
+        assert!(plan.lines().any(|line| line.ends_with(words)), "{words}:\n{plan}");
+    }
+    // A step alone does not know its platform.
+    let is_pipe = |step: &&Step| matches!(step, Step::DefaultSignal { signal: 13 });
+    let step = *opened.plan().steps().iter().find(is_pipe).unwrap();
+    assert_eq!(step.to_string(), "sigaction 13 SIG_DFL");
 }

@@ -7,7 +7,7 @@ mod support;
 use core::ffi::{CStr, c_int};
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 use std::{env, ptr, thread};
@@ -15,7 +15,7 @@ use std::{env, ptr, thread};
 use forkplan::Channel::Null;
 use forkplan::plan::Step;
 use forkplan::{Child, Command, PassedFd, PlanError, Signal};
-use support::{PATHS, fds_of_self, in_subprocess, no_child_is_left, pause, self_as};
+use support::{PATHS, fds_of_self, in_subprocess, no_child_is_left, pause, self_as, session_of};
 
 fn paused<'fd>() -> Command<'fd> {
     let mut command = Command::new(pause());
@@ -45,18 +45,14 @@ fn refused(command: &Command<'_>, words: &str, errno: i32) {
     let (children, before) = (no_child_is_left(), fds_of_self());
     for without in PATHS {
         let error = command.clone().without(without).spawn().unwrap_err();
-        assert_eq!((error.subject(), error.raw_os_error()), (Some(words), Some(errno)), "{error}");
+        assert_eq!(
+            (error.description(), error.raw_os_error()),
+            (Some(words), Some(errno)),
+            "{error}"
+        );
         assert_eq!(no_child_is_left(), children);
         assert_eq!(fds_of_self(), before);
     }
-}
-
-/// Process group, session, terminal and the terminal's foreground group.
-fn session_of(pid: i32) -> [i32; 4] {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let after = stat.rsplit(')').next().unwrap();
-    let field = |number: usize| after.split_whitespace().nth(number - 3).unwrap().parse().unwrap();
-    [field(5), field(6), field(7), field(8)]
 }
 
 /// A terminal, and the end that stands for its user.
@@ -78,11 +74,8 @@ fn terminal() -> (OwnedFd, File) {
     }
 }
 
-/// As `/proc/PID/stat` has it.
 fn number_of(terminal: &File) -> i32 {
-    let device = terminal.metadata().unwrap().rdev();
-    let (major, minor) = (libc::major(device), libc::minor(device));
-    (minor & 0xff | major << 8 | (minor & !0xff) << 12) as i32
+    support::terminal_number(&terminal.metadata().unwrap())
 }
 
 fn foreground_of(terminal: &File) -> i32 {
@@ -323,13 +316,11 @@ fn a_child_of_another_parent_than_the_plans_does_not_start() {
             let words = format!("getppid, which is {me}");
             assert!(in_fork(|| {
                 let Err(error) = opened.spawn() else { return false };
-                let found = (error.subject(), error.raw_os_error());
+                let found = (error.description(), error.raw_os_error());
                 found == (Some(&words), Some(libc::ESRCH)) && no_child_is_left()
             }));
             end(&mut prepared.spawn().unwrap());
         }
-        let no_signal = Signal::from(65);
-        refused(paused().parent_death_signal(no_signal), "prctl PR_SET_PDEATHSIG 65", libc::EINVAL);
     });
 }
 

@@ -43,7 +43,7 @@ fn a_missing_program_is_named() {
     assert_error(&command, libc::ENOENT, "execve \"/nowhere/program\": No such file or directory");
     let error = error_of(&command);
     assert!(matches!(error.step(), Some(Step::Exec { .. })));
-    assert_eq!(error.subject(), Some("execve \"/nowhere/program\""));
+    assert_eq!(error.description(), Some("execve \"/nowhere/program\""));
     assert_eq!(error.kind(), ErrorKind::NotFound);
 }
 
@@ -164,7 +164,7 @@ fn an_io_error_keeps_the_kind_and_this_error_inside() {
     // That of a request that can't be carried out has the reason as its source.
     let error = Command::new("").spawn().unwrap_err();
     assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::InvalidInput, None));
-    assert_eq!((error.step(), error.subject(), error.signal()), (None, None, None));
+    assert_eq!((error.step(), error.description(), error.signal()), (None, None, None));
     // Its text is this error's text, so a chain of errors has it once.
     assert!(error.source().is_none());
 }
@@ -187,7 +187,7 @@ fn a_passed_fd_that_is_closed_is_ebadf_and_nothing_takes_its_place() {
                         command.fd(0, Channel::ReadPipe);
                     }
                     let error = command.spawn().unwrap_err();
-                    assert_eq!(error.subject(), Some(step), "{without:?}");
+                    assert_eq!(error.description(), Some(step), "{without:?}");
                     assert_eq!(error.raw_os_error(), Some(libc::EBADF));
                     assert_eq!(error.to_string(), format!("{step}: Bad file descriptor"));
                 }
@@ -208,7 +208,7 @@ fn no_fd_for_a_pipe_names_pipe2_and_closes_what_was_made() {
             for current in 3..8 {
                 setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum }).unwrap();
                 let error = prepared.spawn().unwrap_err();
-                assert_eq!(error.subject(), Some("pipe2"));
+                assert!(error.description().unwrap().starts_with("pipe2 for child fd "), "{error}");
                 assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
             }
             setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();

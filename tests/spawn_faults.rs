@@ -11,16 +11,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use forkplan::Channel::{self, ReadPipe};
 use forkplan::plan::Step;
-use forkplan::{Command, Features, Prepared, Signal, SpawnError};
+use forkplan::{Command, Features, Prepared, Signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use support::seccomp::{Rule, under, under_made_there};
-use support::{EXCLUSIONS, PATHS, fds_of_self, in_subprocess, no_child_is_left};
-
-/// No step fails with this by itself, and nothing is tried again for it.
-const STRANGE: i32 = libc::EXFULL;
+use support::faults::{STRANGE, Verdict, fault};
+use support::seccomp::{Rule, under};
+use support::{EXCLUSIONS, PATHS, description, fds_of_self, in_subprocess, no_child_is_left};
 
 /// The rule that hits this step of the child, and none of the parent's calls.
-fn rule_for(step: Step, verdict: &dyn Fn(libc::c_long) -> Rule) -> Rule {
+fn rule_for(step: Step, verdict: Verdict<'_>) -> Rule {
     const SETFD: i32 = libc::F_SETFD;
     match step {
         Step::Unshare { .. } => verdict(libc::SYS_close_range).with(2, 1 << 1),
@@ -73,23 +71,6 @@ impl Three {
     }
 }
 
-/// The error of a spawn of which the step at `index` meets with `verdict`.
-fn fault(
-    prepared: &mut Prepared<'_>,
-    index: usize,
-    verdict: &(dyn Fn(libc::c_long) -> Rule + Sync),
-) -> SpawnError {
-    let opened = prepared.open().unwrap();
-    let step = opened.plan().steps()[index];
-    let words = opened.plan().show(step).to_string();
-    let rules = || vec![rule_for(step, verdict)];
-    let error = under_made_there(rules, || opened.spawn().unwrap_err());
-    assert_eq!(error.step(), Some(step), "{error}");
-    assert_eq!(error.step_index(), Some(index), "{error}");
-    assert_eq!(error.subject(), Some(words.as_str()));
-    error
-}
-
 /// Calls `check` for each step of each kind of plan, in a process of its own.
 fn for_each_step(name: &str, check: impl Fn(&mut Prepared<'_>, usize)) {
     in_subprocess(name, || {
@@ -125,10 +106,12 @@ fn for_each_step(name: &str, check: impl Fn(&mut Prepared<'_>, usize)) {
 #[test]
 fn a_step_that_fails_is_named_with_its_errno() {
     for_each_step("a_step_that_fails_is_named_with_its_errno", |prepared, index| {
-        let error = fault(prepared, index, &|number| Rule::errno(number, STRANGE));
+        let error = fault(prepared, index, |target| {
+            rule_for(target.step, &|number| Rule::errno(number, STRANGE))
+        });
         assert_eq!(error.raw_os_error(), Some(STRANGE));
         assert_eq!(error.signal(), None);
-        assert!(error.to_string().starts_with(error.subject().unwrap()), "{error}");
+        assert!(error.to_string().starts_with(description(&error).unwrap()), "{error}");
     });
 }
 
@@ -136,7 +119,7 @@ fn a_step_that_fails_is_named_with_its_errno() {
 fn a_child_that_is_killed_at_a_step_is_no_child_that_started() {
     let name = "a_child_that_is_killed_at_a_step_is_no_child_that_started";
     for_each_step(name, |prepared, index| {
-        let error = fault(prepared, index, &Rule::kill);
+        let error = fault(prepared, index, |target| rule_for(target.step, &Rule::kill));
         assert_eq!((error.raw_os_error(), error.signal()), (None, Some(Signal::SYS)));
         assert_eq!(error.kind(), ErrorKind::Other);
         assert!(error.to_string().ends_with(": the child was killed by SIGSYS"), "{error}");
@@ -154,10 +137,10 @@ fn a_candidate_in_the_middle_of_a_search_may_be_the_one() {
             let all = [Rule::kill(libc::SYS_execve)];
             let error = under(&all, || prepared.spawn().unwrap_err());
             assert_eq!(error.signal(), Some(Signal::SYS));
-            assert_eq!(error.subject(), Some("execve \"/nowhere/true\""));
+            assert_eq!(description(&error), Some("execve \"/nowhere/true\""));
             let all = [Rule::errno(libc::SYS_execve, STRANGE)];
             let error = under(&all, || prepared.spawn().unwrap_err());
-            assert_eq!(error.subject(), Some("execve \"/nowhere/true\""));
+            assert_eq!(description(&error), Some("execve \"/nowhere/true\""));
             assert!(no_child_is_left());
         }
     });

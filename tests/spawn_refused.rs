@@ -188,7 +188,7 @@ fn an_opened_spawn_keeps_its_plan_and_names_what_was_refused() {
             let rules = [Rule::errno(libc::SYS_clone3, errno)];
             let error = under(&rules, || opened.spawn().unwrap_err());
             assert_eq!((error.raw_os_error(), error.step()), (Some(errno), None));
-            assert_eq!(error.subject(), Some("clone3"));
+            assert_eq!(error.description(), Some("clone3"));
         }
         assert!(no_child_is_left());
     });

@@ -53,7 +53,7 @@ impl Open {
     pub(crate) const MODE: Mode = Mode::from_raw_mode(0o666);
 }
 
-/// A path and how it is opened: made by [`Channel::file`].
+/// A path and how it is opened: made by [`Channel::file`](super::Channel::file).
 ///
 /// ```
 /// use forkplan::{Channel, Open};
@@ -81,5 +81,32 @@ impl OpenFile {
     pub(crate) fn freeze(&self) -> Option<(CString, OFlags)> {
         let path = CString::new(self.path.clone().into_os_string().into_vec()).ok()?;
         Some((path, self.open.flags()))
+    }
+}
+
+/// A path and how the child opens it: made by
+/// [`Channel::file_in_child`](crate::Channel::file_in_child).
+///
+/// ```
+/// use forkplan::{Channel, Open};
+///
+/// let channel = Channel::file_in_child("/etc/hosts", Open::Read);
+/// assert!(matches!(channel, Channel::FileInChild(_)));
+/// ```
+#[derive(Clone, Debug)]
+pub struct FileInChild(OpenFile);
+
+impl FileInChild {
+    pub(super) fn new(file: OpenFile) -> Self {
+        Self(file)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// As a step has them.
+    pub(crate) fn flags(&self) -> i32 {
+        self.0.open.flags().bits() as i32
     }
 }

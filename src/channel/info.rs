@@ -20,6 +20,24 @@ pub(crate) enum Kind {
     /// A stream socket: it can be closed in half, and a write may be told not to
     /// raise a signal.
     Socket,
+    /// A pseudoterminal's master: the end of what it reads is `EIO`, and it can't
+    /// be closed in half.
+    Terminal,
+    /// A socket that keeps message boundaries, and has no end of file.
+    Datagram,
+    /// A socket that keeps message boundaries.
+    Seqpacket,
+}
+
+impl Kind {
+    pub(crate) fn is_socket(self) -> bool {
+        matches!(self, Self::Socket | Self::Datagram | Self::Seqpacket)
+    }
+
+    /// Whether each write is a message, which each read gets as a whole.
+    pub(crate) fn keeps_messages(self) -> bool {
+        matches!(self, Self::Datagram | Self::Seqpacket)
+    }
 }
 
 /// Which way bytes go, seen from the parent.
@@ -76,6 +94,31 @@ impl<'a> From<&'a std::string::String> for Name<'a> {
     }
 }
 
+/// A name that a command keeps.
+#[derive(Clone, Debug)]
+pub(crate) enum OwnedName {
+    Fd(i32),
+    Text(Box<str>),
+}
+
+impl OwnedName {
+    pub(crate) fn get(&self) -> Name<'_> {
+        match self {
+            Self::Fd(fd) => Name::Fd(*fd),
+            Self::Text(name) => Name::Text(name),
+        }
+    }
+}
+
+impl From<Name<'_>> for OwnedName {
+    fn from(name: Name<'_>) -> Self {
+        match name {
+            Name::Fd(fd) => Self::Fd(fd),
+            Name::Text(name) => Self::Text(name.into()),
+        }
+    }
+}
+
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -93,6 +136,8 @@ pub(crate) struct ChannelInfo {
     /// The child fds, at least one, in the user's order.
     pub(crate) fds: Box<[i32]>,
     pub(crate) end: EndInfo,
+    /// It is the one that is written to where none is named.
+    pub(crate) default_writer: bool,
 }
 
 impl ChannelInfo {

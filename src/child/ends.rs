@@ -78,7 +78,8 @@ mod tests {
     fn ends_past_the_inline_ones_are_found_and_taken_too() {
         let count = ENDS_INLINE_MAX + 3;
         let end = EndInfo { kind: Kind::Pipe, direction: Direction::Read };
-        let info = |i| ChannelInfo { name: None, fds: [i as i32].into(), end };
+        let info =
+            |i| ChannelInfo { name: None, fds: [i as i32].into(), end, default_writer: false };
         let mut ends = Ends::new((0..count).map(info).collect());
         let mut numbers = Vec::new();
         for _ in 0..count {

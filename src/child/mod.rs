@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 use std::time::Instant;
 
-use crate::channel::{Direction, Name};
+use crate::channel::{ChannelInfo, Direction, Name};
 use crate::limits::WAIT_TICK_MILLIS;
 use crate::signal::Signal;
 use crate::sys::poll::{Interest, PollFd, poll};
@@ -136,6 +136,14 @@ impl Child {
         self.ends.infos().iter().map(|info| info.name())
     }
 
+    /// The channel that is written to where none is named: the command's
+    /// [`default_writer`](crate::Command::default_writer), or the one on child fd 0
+    /// if that is one we write to.
+    pub fn default_writer(&self) -> Option<Name<'_>> {
+        let infos = self.ends.infos().iter();
+        infos.filter(|info| info.default_writer).map(ChannelInfo::name).next()
+    }
+
     /// Waits until the child has ended and reaps it. Called again, it gives the
     /// same answer at once.
     ///
@@ -206,6 +214,26 @@ impl Child {
         }
     }
 
+    /// Sends a signal to every process of the group that the child leads: that
+    /// of [`process_group(0)`](crate::Command::process_group) or
+    /// [`setsid`](crate::Command::setsid).
+    ///
+    /// Where the kernel can (Linux 6.9), by the pidfd: also after the child's own
+    /// exit, and never to another group. Elsewhere by number, and only until the
+    /// child was reaped, since the number may be another group's after that.
+    ///
+    /// [`SignalError::AlreadyExited`]: the child was reaped, and the rest of its
+    /// group is gone or can't be told from another. `Errno(ESRCH)`: it leads no
+    /// group.
+    pub fn signal_group(&self, signal: impl Into<Signal>) -> Result<(), SignalError> {
+        let reaped = self.exit.is_some();
+        match process::signal_group(self.pid, self.pidfd(), signal.into().number(), reaped) {
+            Ok(()) => Ok(()),
+            Err(Errno::SRCH) if reaped => Err(SignalError::AlreadyExited),
+            Err(errno) => Err(SignalError::Errno(errno.raw_os_error())),
+        }
+    }
+
     /// Sends `SIGKILL`.
     pub fn kill(&self) -> Result<(), SignalError> {
         self.signal(Signal::KILL)
@@ -246,6 +274,11 @@ impl Child {
     /// known.
     pub(crate) fn miss(&mut self) -> Exit {
         *self.exit.get_or_insert(Exit::missed(None))
+    }
+
+    /// Of a child that was reaped: it needs it no more.
+    pub(crate) fn take_pidfd(&mut self) -> Option<OwnedFd> {
+        self.pidfd.take()
     }
 
     pub(crate) fn ends(&mut self) -> &mut Ends {

@@ -41,7 +41,7 @@ pub enum PlanError {
         /// The name.
         key: OsString,
     },
-    /// A signal to be blocked is none.
+    /// A number that is no signal's.
     BadSignal {
         /// Its number.
         signal: i32,
@@ -81,6 +81,23 @@ pub enum PlanError {
         /// The name.
         name: String,
     },
+    /// The default writer is no channel of the map, or one that the parent does not
+    /// write to.
+    BadDefaultWriter {
+        /// The name or child fd.
+        name: String,
+    },
+    /// What was [given](crate::Channel::give) away is no longer here: an earlier
+    /// spawn has succeeded with it, or another one is under way.
+    AlreadyGiven {
+        /// The child fd that was to get it.
+        fd: i32,
+    },
+    /// A socket's name can't stand in `LISTEN_FDNAMES`.
+    BadSocketName {
+        /// The name.
+        name: String,
+    },
     /// What was [required](crate::Command::require) is not there.
     MissingFeature {
         /// The features that the kernel lacks, or that were excluded.
@@ -112,6 +129,17 @@ pub enum PlanError {
         what: &'static str,
         /// The number.
         value: i64,
+    },
+    /// There is no such CPU, nor can this machine get it.
+    UnknownCpu {
+        /// Its number.
+        cpu: usize,
+    },
+    /// A PID namespace is to be joined. That would move the program's children and
+    /// not the program: `setns(2)`.
+    JoinedPidNamespace {
+        /// The namespace's fd, or the pidfd.
+        fd: i32,
     },
     /// The fd of the program is open on a script, whose interpreter could not
     /// open it.
@@ -151,7 +179,7 @@ impl fmt::Display for PlanError {
             Self::BadEnvKey { key } => {
                 write!(f, "{key:?} can't name an environment variable: it is empty or has a '='")
             }
-            Self::BadSignal { signal } => write!(f, "{signal} is no signal that can be blocked"),
+            Self::BadSignal { signal } => write!(f, "{signal} is no signal"),
             Self::NoFd { channel } => write!(f, "{channel} is mapped on no child fd"),
             Self::NegativeFd { fd, channel } => {
                 write!(f, "child fd {fd} is negative: {channel}")
@@ -163,6 +191,16 @@ impl fmt::Display for PlanError {
                 write!(f, "child fd {fd} is mapped twice: {first} and {second}")
             }
             Self::DuplicateName { name } => write!(f, "two channels have the name {name:?}"),
+            Self::BadDefaultWriter { name } => {
+                write!(f, "the default writer, {name}, is no channel that the parent writes to")
+            }
+            Self::AlreadyGiven { fd } => {
+                write!(f, "what child fd {fd} was to get was given to another spawn")
+            }
+            Self::BadSocketName { name } => write!(
+                f,
+                "{name:?} can't name a socket: up to 255 printable characters of ASCII, no ':'"
+            ),
             Self::MissingFeature { features } => {
                 write!(f, "required and not there: ")?;
                 bitflags::parser::to_writer(features, f)
@@ -175,6 +213,10 @@ impl fmt::Display for PlanError {
             ),
             Self::UnknownUser { name } => write!(f, "there is no user {name:?}"),
             Self::OutOfRange { what, value } => write!(f, "{what} can't be {value}"),
+            Self::UnknownCpu { cpu } => write!(f, "there is no CPU {cpu}"),
+            Self::JoinedPidNamespace { fd } => {
+                write!(f, "joining a PID namespace (fd {fd}) moves the program's children only")
+            }
             Self::ScriptByFd => f.write_str(
                 "the program's fd is open on a script, whose interpreter could not open it",
             ),

@@ -1,10 +1,13 @@
 //! The kinds of things that setup steps set.
 
+use core::fmt;
+
 use bitflags::bitflags;
 
 use crate::sys::numbers;
 
-/// A resource that is limited: `getrlimit(2)`.
+/// A resource that is limited: `getrlimit(2)`. One that the platform has not is an
+/// error when the command is prepared.
 ///
 /// ```
 /// use forkplan::{Command, Resource};
@@ -16,8 +19,11 @@ use crate::sys::numbers;
 /// assert!(child.wait()?.success());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Resource(pub(crate) i32);
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Resource {
+    name: &'static str,
+    number: i32,
+}
 
 /// No limit, for [`Command::rlimit`](crate::Command::rlimit).
 pub const UNLIMITED: u64 = u64::MAX;
@@ -26,9 +32,47 @@ macro_rules! resources {
     ($($name:ident)*) => {
         impl Resource {$(
             #[doc = concat!("`RLIMIT_", stringify!($name), "`")]
-            pub const $name: Self = Self(numbers::limit(stringify!($name)));
+            pub const $name: Self = Self::called(concat!("RLIMIT_", stringify!($name)));
         )*}
     };
+}
+
+impl Resource {
+    const fn called(name: &'static str) -> Self {
+        Self { name, number: numbers::limit(name) }
+    }
+
+    /// Of [`number`](Self::number).
+    pub(crate) fn from_number(number: i32) -> Self {
+        let known = numbers::LIMITS.iter().find(|(_, known)| *known == number);
+        Self { name: known.map_or("RLIMIT", |(name, _)| *name), number }
+    }
+
+    /// The platform's. `None`: it has no such limit.
+    pub(crate) fn number(self) -> Option<i32> {
+        (self.number >= 0).then_some(self.number)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// One that no platform has.
+    #[cfg(test)]
+    pub(crate) const UNHEARD_OF: Self = Self::called("RLIMIT_UNHEARD_OF");
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// `RLIMIT_NOFILE`
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
 }
 
 resources! {
@@ -202,6 +246,17 @@ impl Scheduler {
             Self::Idle => (5, 0),
         }
     }
+
+    /// Of [`numbers`](Self::numbers).
+    pub(crate) fn from_numbers(policy: i32, priority: i32) -> Self {
+        match policy {
+            1 => Self::Fifo(priority),
+            2 => Self::RoundRobin(priority),
+            3 => Self::Batch,
+            5 => Self::Idle,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// How a process shares disks: `ioprio_set(2)`. Linux.
@@ -231,6 +286,16 @@ impl IoPriority {
             Self::RealTime(level) => 1 << 13 | i32::from(level),
             Self::BestEffort(level) => 2 << 13 | i32::from(level),
             Self::Idle => 3 << 13,
+        }
+    }
+
+    /// Of [`number`](Self::number).
+    pub(crate) fn from_number(number: i32) -> Self {
+        let level = (number & 7) as u8;
+        match number >> 13 {
+            1 => Self::RealTime(level),
+            2 => Self::BestEffort(level),
+            _ => Self::Idle,
         }
     }
 }

@@ -2,13 +2,14 @@
 
 extern crate std;
 
+use core::fmt;
 use std::boxed::Box;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::vec::Vec;
 
-use crate::channel::Channel;
+use crate::channel::{Channel, Name, OwnedName};
 use crate::child::OnDrop;
 use crate::signal::Signal;
 use crate::sys::Features;
@@ -51,6 +52,10 @@ pub(crate) use self::setup::{Directory, Groups, Setup};
 /// the locale, and whoever wants none says so with
 /// [`env_clear`](Self::env_clear).)
 ///
+/// `Debug` shows the names of variables that are set and not their values, unlike
+/// std's: secrets are handed on so, and are not to be found in logs. The printed plan
+/// shows how many there are. Arguments are shown by both; any process can see them.
+///
 /// # The program's path
 ///
 /// A name with a `/` is taken as it stands, from the child's directory. Any
@@ -92,6 +97,7 @@ pub struct Command<'fd> {
     pub(crate) current_dir: Option<PathBuf>,
     pub(crate) channels: Vec<Mapped<'fd>>,
     pub(crate) stdio: [Option<Channel<'fd>>; 3],
+    pub(crate) default_writer: Option<OwnedName>,
     pub(crate) blocked_signals: Vec<Signal>,
     pub(crate) inherit_ignored_signals: bool,
     pub(crate) inherit_unnamed_fds: bool,
@@ -109,11 +115,31 @@ pub(crate) struct Mapped<'fd> {
     pub(crate) fds: Vec<i32>,
 }
 
-/// Changes to the parent's environment. `None` removes.
+/// Changes to the parent's environment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Environment {
     pub(crate) clear: bool,
-    pub(crate) changes: BTreeMap<OsString, Option<OsString>>,
+    pub(crate) changes: BTreeMap<OsString, Value>,
+}
+
+/// What becomes of an environment variable.
+#[derive(Clone)]
+pub(crate) enum Value {
+    Text(OsString),
+    /// The child's pid.
+    Pid,
+    Removed,
+}
+
+/// Without the text, which is nobody's business in a log.
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text(_) => "..",
+            Self::Pid => "its pid",
+            Self::Removed => "removed",
+        })
+    }
 }
 
 impl<'fd> Command<'fd> {
@@ -127,6 +153,7 @@ impl<'fd> Command<'fd> {
             current_dir: None,
             channels: Vec::new(),
             stdio: [const { None }; 3],
+            default_writer: None,
             blocked_signals: Vec::new(),
             inherit_ignored_signals: false,
             inherit_unnamed_fds: false,
@@ -157,7 +184,7 @@ impl<'fd> Command<'fd> {
 
     /// Sets an environment variable.
     pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
-        self.env.changes.insert(key.as_ref().into(), Some(value.as_ref().into()));
+        self.env.changes.insert(key.as_ref().into(), Value::Text(value.as_ref().into()));
         self
     }
 
@@ -174,7 +201,7 @@ impl<'fd> Command<'fd> {
 
     /// Removes an environment variable.
     pub fn env_remove(&mut self, key: impl AsRef<OsStr>) -> &mut Self {
-        self.env.changes.insert(key.as_ref().into(), None);
+        self.env.changes.insert(key.as_ref().into(), Value::Removed);
         self
     }
 
@@ -235,6 +262,26 @@ impl<'fd> Command<'fd> {
     /// Maps a channel on the child's 2. A second call replaces the first.
     pub fn stderr(&mut self, channel: impl Into<Channel<'fd>>) -> &mut Self {
         self.stdio[2] = Some(channel.into());
+        self
+    }
+
+    /// The channel, by its name or a child fd, that
+    /// [`Pump::write_default`](crate::Pump::write_default) writes to. It has to be
+    /// one that the parent writes to. Without this call: the one on child fd 0, if
+    /// that is.
+    ///
+    /// ```
+    /// use forkplan::{Channel::*, Command, Name};
+    ///
+    /// let mut command = Command::new("true");
+    /// command.channel("talk", SocketPair, [0, 1]).channel("control", WritePipe, [3]);
+    /// assert_eq!(command.spawn()?.default_writer(), Some(Name::Text("talk")));
+    /// command.default_writer("control");
+    /// assert_eq!(command.spawn()?.default_writer(), Some(Name::Text("control")));
+    /// # Ok::<(), forkplan::SpawnError>(())
+    /// ```
+    pub fn default_writer<'n>(&mut self, channel: impl Into<Name<'n>>) -> &mut Self {
+        self.default_writer = Some(channel.into().into());
         self
     }
 

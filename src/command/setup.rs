@@ -5,12 +5,13 @@ extern crate std;
 use core::ffi::c_void;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::string::String;
 use std::vec::Vec;
 
-use super::Command;
 use super::kinds::{
     Capabilities, FilterInstruction, IdRange, IoPriority, Namespaces, Resource, Scheduler,
 };
+use super::{Command, Value};
 use crate::channel::{Channel, PassedFd};
 use crate::signal::Signal;
 use crate::sys::HookFunction;
@@ -55,7 +56,7 @@ pub(crate) struct Setup<'fd> {
     pub(crate) seccomp: Option<Vec<FilterInstruction>>,
     pub(crate) program_fd: Option<PassedFd<'fd>>,
     pub(crate) shell: Option<PathBuf>,
-    pub(crate) pid_keys: Vec<OsString>,
+    pub(crate) socket_names: Vec<String>,
     pub(crate) hook: Option<Hook>,
 }
 
@@ -171,7 +172,8 @@ impl<'fd> Command<'fd> {
     }
 
     /// The securebits flags, `SECBIT_*`: `capabilities(7)`. Linux; needs
-    /// `CAP_SETPCAP`.
+    /// `CAP_SETPCAP`. They forbid nothing of what is asked for beside them: what they
+    /// could forbid is done before.
     pub fn securebits(&mut self, bits: u32) -> &mut Self {
         self.setup.secure_bits = Some(bits);
         self
@@ -197,7 +199,8 @@ impl<'fd> Command<'fd> {
     }
 
     /// Makes a terminal the controlling one of the child's new session; implies
-    /// [`setsid`](Self::setsid). It must not be another session's.
+    /// [`setsid`](Self::setsid). It must not be another session's. A new one for
+    /// the child is a [`Pty`](crate::Pty), which needs no call of this.
     pub fn controlling_terminal(&mut self, terminal: impl Into<PassedFd<'fd>>) -> &mut Self {
         self.setup.controlling_terminal = Some(terminal.into());
         self.setup.setsid = true;
@@ -241,6 +244,10 @@ impl<'fd> Command<'fd> {
     }
 
     /// The CPUs that the program may run on, by number. Linux.
+    ///
+    /// One that this machine can't have is an error when the command is prepared.
+    /// The kernel passes over those that are offline or not in the child's cpuset;
+    /// if that leaves none, the step fails with `EINVAL`.
     pub fn cpu_affinity(&mut self, cpus: impl IntoIterator<Item = usize>) -> &mut Self {
         self.setup.affinity = Some(cpus.into_iter().collect());
         self
@@ -290,6 +297,10 @@ impl<'fd> Command<'fd> {
     /// Moves the child into a namespace: an fd of `/proc/PID/ns/*`, or a pidfd
     /// with the kinds wanted. `kind` empty: whichever the fd is. In the order of
     /// the calls. Linux.
+    ///
+    /// Not a PID namespace: `setns(2)` moves the children of who joins it, and the
+    /// program would be outside. That is an error when the command is prepared. A
+    /// program inside is to be had with [`unshare`](Self::unshare).
     pub fn join_namespace(
         &mut self,
         namespace: impl Into<PassedFd<'fd>>,
@@ -358,7 +369,9 @@ impl<'fd> Command<'fd> {
     /// Runs the program that an fd is open on, whatever its path; the program
     /// given by name is only its `argv[0]` then. `execveat(2)`, Linux 3.19. A
     /// sealed memfd will do; a script will not, for its interpreter could not
-    /// open it again: that is an error when the command is prepared.
+    /// open it again: that is an error when the command is prepared. Not found out
+    /// are a script that the parent may not read, and what an interpreter of
+    /// `binfmt_misc` is for; the spawn fails with `ENOENT` then.
     pub fn program_fd(&mut self, program: impl Into<PassedFd<'fd>>) -> &mut Self {
         self.setup.program_fd = Some(program.into());
         self
@@ -372,14 +385,19 @@ impl<'fd> Command<'fd> {
     }
 
     /// An environment variable whose value is the child's pid, which the child
-    /// fills in after the fork.
+    /// fills in after the fork. Of this, [`env`](Self::env) and
+    /// [`env_remove`](Self::env_remove) of one key the last call counts.
     pub fn env_pid(&mut self, key: impl AsRef<OsStr>) -> &mut Self {
-        self.setup.pid_keys.push(key.as_ref().into());
+        self.env.changes.insert(key.as_ref().into(), Value::Pid);
         self
     }
 
     /// Hands on sockets as systemd does: fds from 3 on, with `LISTEN_FDS`,
-    /// `LISTEN_FDNAMES` and `LISTEN_PID`. `sd_listen_fds(3)`. Called once.
+    /// `LISTEN_FDNAMES` and `LISTEN_PID`. `sd_listen_fds(3)`. Called once, after
+    /// [`env_clear`](Self::env_clear) if that is called.
+    ///
+    /// A name is as systemd has it: up to 255 printable characters of ASCII, but no
+    /// `:`, which stands between them. It may be empty.
     pub fn listen_fds<'n, C: Into<Channel<'fd>>>(
         &mut self,
         sockets: impl IntoIterator<Item = (&'n str, C)>,
@@ -391,12 +409,17 @@ impl<'fd> Command<'fd> {
         }
         self.env("LISTEN_FDS", std::format!("{}", names.len()));
         self.env("LISTEN_FDNAMES", names.join(":"));
+        self.setup.socket_names = names.into_iter().map(String::from).collect();
         self.env_pid("LISTEN_PID")
     }
 
     /// The last resort: a function of the user's that the child calls, after
     /// all else but the seccomp filter and the signal mask. It returns 0, or an
     /// errno that makes the spawn fail. Never on shared memory.
+    ///
+    /// On Linux (x86-64, aarch64) it has a stack of 64 KiB, of which some 4 are taken,
+    /// and a child that needs more is killed by `SIGSEGV`. Elsewhere the stack is that
+    /// of the thread that spawns.
     ///
     /// # Safety
     ///

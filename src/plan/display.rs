@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use super::{Bytes, Mapping, Plan, Step, Strings, Text};
+use super::{Bytes, Mapping, Names, Plan, Step, Strings, Text};
 
 /// A step in words: what an error and a printed plan say of it.
 ///
@@ -14,7 +14,7 @@ use super::{Bytes, Mapping, Plan, Step, Strings, Text};
 /// let plan = opened.plan();
 /// let chdir = plan.steps().iter().find(|step| matches!(step, Step::Chdir { .. })).unwrap();
 /// assert_eq!(plan.show(*chdir).to_string(), "chdir \"/tmp\"");
-/// // Without its plan a step does not know its strings.
+/// // Without its plan a step does not know its strings, nor what signals are called.
 /// assert_eq!(chdir.to_string(), "chdir");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -25,6 +25,10 @@ pub struct StepDisplay<'a> {
 }
 
 impl StepDisplay<'_> {
+    fn names(&self) -> Names {
+        self.strings.map_or(Names::NONE, |strings| strings.names)
+    }
+
     fn path(&self, f: &mut fmt::Formatter<'_>, call: &str, path: Text) -> fmt::Result {
         match self.strings {
             Some(strings) => write!(f, "{call} {}", Quoted(strings.get(path))),
@@ -49,7 +53,10 @@ impl StepDisplay<'_> {
             Step::LimitBoundingSet { keep } => {
                 write!(f, "prctl PR_CAPBSET_DROP, all but {keep:#x}")
             }
-            Step::SetCapabilities { capabilities } => write!(f, "capset {capabilities:#x}"),
+            Step::SetCapabilities { capabilities, setpcap } => {
+                let besides = if setpcap { ", and CAP_SETPCAP until exec" } else { "" };
+                write!(f, "capset {capabilities:#x}{besides}")
+            }
             Step::RaiseAmbient { capabilities } => {
                 write!(f, "prctl PR_CAP_AMBIENT_RAISE {capabilities:#x}")
             }
@@ -58,10 +65,12 @@ impl StepDisplay<'_> {
             Step::SetPgid { pgid } => write!(f, "setpgid 0 {pgid}"),
             Step::ControllingTerminal { fd } => write!(f, "ioctl {fd} TIOCSCTTY"),
             Step::Foreground { fd } => write!(f, "tcsetpgrp {fd}"),
-            Step::ParentDeathSignal { signal } => write!(f, "prctl PR_SET_PDEATHSIG {signal}"),
+            Step::ParentDeathSignal { signal } => {
+                write!(f, "prctl PR_SET_PDEATHSIG {}", self.names().signal(signal))
+            }
             Step::CheckParent { pid } => write!(f, "getppid, which is {pid}"),
             Step::SetLimit { resource, limits } => {
-                write!(f, "prlimit {resource} [")?;
+                write!(f, "prlimit {} [", self.names().limit(resource))?;
                 self.limits(f, limits)?;
                 f.write_char(']')
             }
@@ -69,15 +78,22 @@ impl StepDisplay<'_> {
             Step::SetScheduler { policy, priority } => {
                 write!(f, "sched_setscheduler {policy} {priority}")
             }
-            Step::SetAffinity { .. } => f.write_str("sched_setaffinity"),
+            Step::SetAffinity { mask } => {
+                f.write_str("sched_setaffinity [")?;
+                self.cpus(f, mask)?;
+                f.write_char(']')
+            }
             Step::SetIoPriority { priority } => write!(f, "ioprio_set {priority:#x}"),
             Step::WriteFile { path, contents } => {
                 self.path(f, "write", path)?;
                 let bytes = self.strings.map_or(&[][..], |strings| strings.bytes(contents));
                 write!(f, " {}", Quoted(bytes))
             }
-            Step::UnshareNamespaces { flags } => write!(f, "unshare {flags:#x}"),
-            Step::SetNs { fd, kind } => write!(f, "setns {fd} {kind:#x}"),
+            Step::SetNs { fd, kind } => write!(f, "setns {fd} {}", self.names().namespaces(kind)),
+            Step::OpenFile { path, flags, to } => {
+                self.path(f, "openat", path)?;
+                write!(f, " {flags:#o} -> {to}")
+            }
             Step::PrivateMounts => f.write_str("mount \"/\" MS_REC|MS_PRIVATE"),
             Step::Landlock { fd } => write!(f, "landlock_restrict_self {fd}"),
             Step::Seccomp { filter } => {
@@ -97,6 +113,21 @@ impl StepDisplay<'_> {
         for (i, id) in bytes.chunks_exact(4).enumerate() {
             let comma = if i > 0 { ", " } else { "" };
             write!(f, "{comma}{}", id.try_into().map_or(0, u32::from_ne_bytes))?;
+        }
+        Ok(())
+    }
+
+    /// A bit for each, in whole words.
+    fn cpus(&self, f: &mut fmt::Formatter<'_>, mask: Bytes) -> fmt::Result {
+        let bytes = self.strings.map_or(&[][..], |strings| strings.bytes(mask));
+        let words = bytes.chunks_exact(size_of::<usize>());
+        let words = words.map(|word| word.try_into().map_or(0, usize::from_ne_bytes));
+        let mut comma = "";
+        for (word, at) in words.zip(0..) {
+            for bit in (0..usize::BITS).filter(|bit| word >> bit & 1 == 1) {
+                write!(f, "{comma}{}", at * usize::BITS + bit)?;
+                comma = ", ";
+            }
         }
         Ok(())
     }
@@ -140,11 +171,16 @@ impl fmt::Display for StepDisplay<'_> {
             Step::PivotRoot { path } => self.path(f, "pivot_root", path),
             Step::Fchdir { fd } => write!(f, "fchdir {fd}"),
             Step::Umask { mode } => write!(f, "umask {mode:#05o}"),
-            Step::DefaultSignal { signal } => write!(f, "sigaction {signal} SIG_DFL"),
-            Step::IgnoreSignal { signal } => write!(f, "sigaction {signal} SIG_IGN"),
+            Step::DefaultSignal { signal } => {
+                write!(f, "sigaction {} SIG_DFL", self.names().signal(signal))
+            }
+            Step::IgnoreSignal { signal } => {
+                write!(f, "sigaction {} SIG_IGN", self.names().signal(signal))
+            }
             Step::ClearHandlers => f.write_str("sigaction SIG_DFL for each signal with a handler"),
-            Step::SignalMask { mask: 0 } => f.write_str("sigprocmask SIG_SETMASK []"),
-            Step::SignalMask { mask } => write!(f, "sigprocmask SIG_SETMASK {mask:#x}"),
+            Step::SignalMask { mask } => {
+                write!(f, "sigprocmask SIG_SETMASK {}", self.names().signals(mask))
+            }
             Step::Exec { path } => self.path(f, "execve", path),
             Step::ExecFd { fd } => write!(f, "execveat {fd} AT_EMPTY_PATH"),
             Step::ExecShell { shell, .. } => {
@@ -157,7 +193,8 @@ impl fmt::Display for StepDisplay<'_> {
     }
 }
 
-/// Without the plan's text, so without paths. [`Plan::show`] has both.
+/// Without the plan's text, so without paths, and with numbers in place of the
+/// platform's names. [`Plan::show`] has both.
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         StepDisplay { step: *self, strings: None }.fmt(f)
@@ -167,7 +204,8 @@ impl fmt::Display for Step {
 impl fmt::Display for Plan<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.namespaces != 0 {
-            writeln!(f, "A child in new namespaces, {:#x}:", self.namespaces)?;
+            let namespaces = self.strings.names.namespaces(self.namespaces);
+            writeln!(f, "A child in new namespaces, {namespaces}:")?;
         }
         for Mapping { target, source } in self.lent {
             writeln!(f, "The parent before: dup3 {source} -> {target} CLOEXEC")?;
@@ -177,7 +215,9 @@ impl fmt::Display for Plan<'_> {
         for (number, &step) in (1..).zip(self.steps) {
             write!(f, "{number:digits$}  {}", self.show(step))?;
             match step {
-                Step::Dup2 { to: fd, .. } | Step::ClearCloexec { fd } => self.label(f, fd)?,
+                Step::Dup2 { to: fd, .. }
+                | Step::ClearCloexec { fd }
+                | Step::OpenFile { to: fd, .. } => self.label(f, fd)?,
                 // The same for every candidate.
                 Step::Exec { .. } | Step::ExecFd { .. } if !arguments_shown => {
                     arguments_shown = true;

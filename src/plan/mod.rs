@@ -9,6 +9,7 @@
 
 mod display;
 mod fd_map;
+mod names;
 mod order;
 mod search;
 mod solver;
@@ -16,6 +17,7 @@ mod step;
 
 pub use self::display::StepDisplay;
 pub use self::fd_map::{FdMap, FdMapError, FdPlan};
+pub(crate) use self::names::Names;
 pub(crate) use self::order::{Finish, Parts, finish, lay_out};
 pub(crate) use self::search::candidates;
 pub(crate) use self::solver::{Cell, Problem, Unsolvable};
@@ -49,9 +51,13 @@ pub struct Plan<'a> {
     pub(crate) lent: &'a [Mapping],
 }
 
-/// The strings that steps name: NUL-terminated, one after the other.
+/// What steps name.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Strings<'a>(pub(crate) &'a [u8]);
+pub(crate) struct Strings<'a> {
+    /// NUL-terminated strings, one after the other.
+    pub(crate) text: &'a [u8],
+    pub(crate) names: Names,
+}
 
 /// What a child fd is to the user.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +100,7 @@ impl<'a> Plan<'a> {
         let source = number_of(self.lent, fd);
         let mut place = None;
         for label in self.labels {
-            if place.is_none() && self.origin(label.fd) == source {
+            if place.is_none() && self.origin(label.fd) == Some(source) {
                 place = Some(label.fd);
             }
         }
@@ -102,16 +108,17 @@ impl<'a> Plan<'a> {
     }
 
     /// The parent's fd of which the child's `fd` is a copy: the copies of the
-    /// plan, followed back.
-    fn origin(&self, fd: i32) -> i32 {
+    /// plan, followed back. `None`: the child opens it.
+    fn origin(&self, fd: i32) -> Option<i32> {
         let mut at = fd;
         for step in self.steps.iter().rev() {
             match *step {
                 Step::Dup2 { from, to } | Step::DupCloexec { from, to } if to == at => at = from,
+                Step::OpenFile { to, .. } if to == at => return None,
                 _ => {}
             }
         }
-        at
+        Some(at)
     }
 }
 
@@ -135,11 +142,11 @@ impl<'a> Strings<'a> {
     /// Bytes that are no string.
     pub(crate) fn bytes(self, bytes: Bytes) -> &'a [u8] {
         let from = bytes.at as usize;
-        self.0.get(from..from + bytes.len as usize).unwrap_or_default()
+        self.text.get(from..from + bytes.len as usize).unwrap_or_default()
     }
 
     /// The string at `text` and those after it.
     pub(crate) fn from(self, text: Text) -> impl Iterator<Item = &'a [u8]> {
-        self.0.get(text.0 as usize..).unwrap_or_default().split(|&byte| byte == 0)
+        self.text.get(text.0 as usize..).unwrap_or_default().split(|&byte| byte == 0)
     }
 }

@@ -23,6 +23,13 @@ pub(crate) struct Parts<'a> {
 /// 3. *`before`*, while fds still have their old numbers.
 /// 4. *The fd map.*
 /// 5. *`after`*, and then *`finish`*: signals, their mask and exec.
+///
+/// Files that the child opens for itself are in `after`: below the map, which
+/// holds their numbers with placeholders, after roots and directories, so that
+/// paths mean what they mean to the program, and after the ids. Before the ids
+/// they would be opened with the rights of the parent, by a path that may be
+/// somebody else's: the child would be a confused deputy. Landlock and the filter
+/// come later; they are for the program, and might forbid to open.
 pub(crate) fn lay_out(
     fds: &Problem<'_>,
     cells: &mut [Cell],

@@ -152,6 +152,9 @@ pub enum Step {
     SetCapabilities {
         /// A bit for each capability.
         capabilities: u64,
+        /// Whether the effective and permitted sets have `CAP_SETPCAP` besides, for
+        /// securebits that are set later. Exec takes it away: it is not inheritable.
+        setpcap: bool,
     },
     /// `prctl(PR_CAP_AMBIENT_RAISE)` for each.
     RaiseAmbient {
@@ -224,11 +227,6 @@ pub enum Step {
         /// The number, in digits.
         contents: Bytes,
     },
-    /// `unshare(flags)`.
-    UnshareNamespaces {
-        /// `CLONE_NEW*`.
-        flags: u32,
-    },
     /// `setns(fd, kind)`.
     SetNs {
         /// The namespace, under the parent's number.
@@ -242,6 +240,16 @@ pub enum Step {
     PivotRoot {
         /// The new root.
         path: Text,
+    },
+    /// `openat(path, flags, 0666)`, and `dup2` and `close` if that is not `to`. A
+    /// placeholder holds the number until then.
+    OpenFile {
+        /// The file.
+        path: Text,
+        /// `O_*`.
+        flags: i32,
+        /// Where it is in the child.
+        to: i32,
     },
     /// `landlock_restrict_self(fd)`.
     Landlock {

@@ -148,6 +148,10 @@ unsafe fn take(job: &Job<'_>, step: Step) -> Result<(), Errno> {
         Step::ControllingTerminal { fd } => child::controlling_terminal(fd),
         Step::Foreground { fd } => child::foreground(fd),
         Step::Close { fd } => child::close(fd),
+        // SAFETY: as above.
+        Step::OpenFile { path, flags, to } => unsafe {
+            child::open_file(string(job, path), flags, to)
+        },
         Step::AwaitParent { fd } => child::await_parent(fd),
         Step::WritePid { slot } => match job.pids.get(slot as usize) {
             // SAFETY: as above.
@@ -179,7 +183,9 @@ unsafe fn take_privilege(job: &Job<'_>, step: Step) -> Result<(), Errno> {
         Step::KeepCaps => child::keep_caps(),
         Step::SecureBits { bits } => child::secure_bits(bits),
         Step::LimitBoundingSet { keep } => child::limit_bounding_set(keep),
-        Step::SetCapabilities { capabilities } => child::set_capabilities(capabilities),
+        Step::SetCapabilities { capabilities, setpcap } => {
+            child::set_capabilities(capabilities, setpcap)
+        }
         Step::RaiseAmbient { capabilities } => child::raise_ambient(capabilities),
         Step::NoNewPrivs => child::no_new_privs(),
         Step::ParentDeathSignal { signal } => child::parent_death_signal(signal),
@@ -199,7 +205,6 @@ unsafe fn take_privilege(job: &Job<'_>, step: Step) -> Result<(), Errno> {
         Step::WriteFile { path, contents } => unsafe {
             child::write_file(string(job, path), bytes(job, contents), contents.len as usize)
         },
-        Step::UnshareNamespaces { flags } => child::unshare(flags),
         Step::SetNs { fd, kind } => child::setns(fd, kind),
         Step::PrivateMounts => child::private_mounts(),
         // SAFETY: the contract of `enter`.

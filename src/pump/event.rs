@@ -6,6 +6,7 @@ use std::{fmt, io};
 
 use crate::channel::Name;
 use crate::child::Exit;
+use crate::signal::Signal;
 
 /// A child in a pump: its place and which of the children that were there.
 /// Never names another child of that pump, even when that one has the same
@@ -81,8 +82,8 @@ pub enum Event<'a> {
         /// came here.
         pid: Option<u32>,
     },
-    /// Bytes came from a channel: at least one. They lie in the pump's buffer
-    /// until its next call.
+    /// Bytes came from a channel: at least one, or one message, which may be
+    /// empty. They lie in the pump's buffer until its next call.
     Data {
         /// The child.
         child: ChildKey,
@@ -90,6 +91,17 @@ pub enum Event<'a> {
         channel: Name<'a>,
         /// What the child wrote.
         bytes: &'a [u8],
+    },
+    /// Fds came from a channel of which they are
+    /// [received](super::Pump::receive_fds); [`take_fds`](super::Pump::take_fds)
+    /// has them. The `Data` with which they came is this channel's next.
+    Fds {
+        /// The child.
+        child: ChildKey,
+        /// The channel.
+        channel: Name<'a>,
+        /// How many came.
+        count: usize,
     },
     /// A socket pair's other side writes no more. We still may.
     HalfClosed {
@@ -106,6 +118,17 @@ pub enum Event<'a> {
         /// The channel.
         channel: Name<'a>,
     },
+    /// What was read from a channel could not be written to its
+    /// [tee](super::Pump::tee), which is closed. A part of the `Data` before this
+    /// may be in it; that and all that follow are told as without a tee.
+    TeeFailed {
+        /// The child.
+        child: ChildKey,
+        /// The channel.
+        channel: Name<'a>,
+        /// Why.
+        errno: i32,
+    },
     /// A channel is closed: the last event of it.
     Closed {
         /// The child.
@@ -116,6 +139,27 @@ pub enum Event<'a> {
         reason: CloseReason,
         /// Bytes that were taken and never written.
         unsent: usize,
+    },
+    /// A channel was silent for as long as
+    /// [`set_idle_limit`](super::Pump::set_idle_limit) says.
+    Idle {
+        /// The child.
+        child: ChildKey,
+        /// The channel.
+        channel: Name<'a>,
+    },
+    /// The child's [deadline](super::Pump::set_deadline) came, and it has not
+    /// exited.
+    TimedOut {
+        /// The child.
+        child: ChildKey,
+    },
+    /// A [`Ladder`](super::Ladder)'s signal was sent.
+    Signalled {
+        /// The child.
+        child: ChildKey,
+        /// The signal.
+        signal: Signal,
     },
     /// The process ended and was reaped.
     Exited {
@@ -140,9 +184,14 @@ impl Event<'_> {
         match *self {
             Self::Made { child, .. }
             | Self::Data { child, .. }
+            | Self::Fds { child, .. }
             | Self::HalfClosed { child, .. }
             | Self::Drained { child, .. }
+            | Self::TeeFailed { child, .. }
             | Self::Closed { child, .. }
+            | Self::Idle { child, .. }
+            | Self::TimedOut { child }
+            | Self::Signalled { child, .. }
             | Self::Exited { child, .. }
             | Self::Ended { child, .. } => child,
         }
@@ -176,6 +225,10 @@ pub enum CloseReason {
     /// [`Pump::close`](super::Pump::close) and its like, when what was queued was
     /// written, or [`Pump::abort`](super::Pump::abort).
     Us,
+    /// The time that a channel may stay open after the exit was over:
+    /// [`Pump::set_drain_limit`](super::Pump::set_drain_limit). What was not
+    /// read by then is lost.
+    Abandoned,
     /// A read or write failed with this errno.
     Error(i32),
 }
@@ -206,6 +259,18 @@ pub enum ChannelError {
     NotWritable,
     /// The channel is not one that we read from.
     NotReadable,
+    /// The channel is a terminal, which can't be closed by halves.
+    NoHalfClose,
+    /// The channel is no terminal.
+    NotATerminal,
+    /// The message is longer than the socket's send buffer lets it be.
+    MessageTooLong,
+    /// The channel is no socket, so no fds go through it.
+    NoSocket,
+    /// More than 253 fds for one message, or fds without a byte to go with.
+    BadFdCount,
+    /// The tee is no regular file.
+    NoFile,
 }
 
 impl fmt::Display for ChannelError {
@@ -216,6 +281,12 @@ impl fmt::Display for ChannelError {
             Self::Closed => "the channel is closed",
             Self::NotWritable => "the channel can't be written to from this side",
             Self::NotReadable => "the channel can't be read from on this side",
+            Self::NoHalfClose => "a terminal can't be closed by halves",
+            Self::NotATerminal => "the channel is not a terminal",
+            Self::MessageTooLong => "the message is longer than the channel can send",
+            Self::NoSocket => "the channel is no socket, which alone carries fds",
+            Self::NoFile => "a tee is a regular file, which this is not",
+            Self::BadFdCount => "fds want a byte to go with, and 253 is the most at once",
         })
     }
 }
@@ -227,7 +298,7 @@ impl From<ChannelError> for io::Error {
         let kind = match error {
             ChannelError::NoChild | ChannelError::NoChannel => io::ErrorKind::NotFound,
             ChannelError::Closed => io::ErrorKind::BrokenPipe,
-            ChannelError::NotWritable | ChannelError::NotReadable => io::ErrorKind::InvalidInput,
+            _ => io::ErrorKind::InvalidInput,
         };
         Self::new(kind, error)
     }

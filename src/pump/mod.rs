@@ -7,6 +7,9 @@
 //! * [`slots`]: the children, by key.
 //! * [`turns`]: from readiness to events.
 //! * [`operations`]: what the caller does with channels.
+//! * [`messages`]: the same for messages and for fds that travel.
+//! * [`embedded`], [`foreign`]: the same in a loop that is not ours.
+//! * [`timers`], [`time`], [`ladder`]: what is due when, and what is done then.
 
 extern crate std;
 
@@ -14,32 +17,45 @@ use core::time::Duration;
 use std::boxed::Box;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Instant;
 use std::vec;
+use std::vec::Vec;
 
 use self::backend::Sources;
 use self::lifecycle::Lifecycle;
 use self::slots::{Slot, Slots};
 use self::source::Source;
+use self::time::{Bounds, Clock};
+use self::timers::Timers;
 use self::turns::Note;
 use crate::child::{Child, SignalError};
-use crate::limits::{READ_SIZE, WAIT_TICK_MILLIS};
+use crate::limits::{MESSAGE_SIZE_MAX, WAIT_TICK_MILLIS};
 use crate::signal::Signal;
 use crate::sys::Errno;
 use crate::sys::fd::{self, PipeWriter};
 use crate::sys::poll::Interest;
 
 mod backend;
+mod embedded;
 mod event;
+mod foreign;
+mod ladder;
 mod lifecycle;
+mod messages;
 mod operations;
 mod outbox;
 mod slots;
 mod source;
+mod time;
+mod timers;
 mod turns;
 
-pub use self::backend::Backend;
+pub use self::backend::{Backend, SourceKey};
+pub use self::embedded::{EmbeddedPump, PumpGuard};
 pub use self::event::{ChannelError, ChildKey, CloseReason, Event};
+pub use self::foreign::Change;
+pub use self::ladder::Ladder;
 
 /// Children whose channels and ends are waited for together.
 ///
@@ -96,6 +112,16 @@ pub struct Pump {
     writer: PipeWriter,
     /// Children without a pidfd that run.
     ticking: usize,
+    timers: Timers,
+    clock: Clock,
+    /// When the clock was last read.
+    read_at: Instant,
+    /// Fds of sources that have gone, and that somebody else has yet to be told
+    /// of.
+    leaving: Vec<(Token, OwnedFd)>,
+    one_shot: bool,
+    /// Who has had a turn and may have more, where nobody tells again.
+    unfinished: Vec<Token>,
 }
 
 /// One source: a child's channel, or its process.
@@ -123,16 +149,23 @@ enum Told {
 }
 
 impl Pump {
-    /// A pump without children. Allocates its buffer of 128 KiB.
+    /// A pump without children. Allocates its buffer of 256 KiB, half of which is
+    /// for messages alone and no memory before one needs it.
     pub fn new() -> Self {
         Self {
             slots: Slots::default(),
             sources: Sources::new(),
             turns: VecDeque::new(),
             notes: VecDeque::new(),
-            buffer: vec![0; READ_SIZE].into(),
+            buffer: vec![0; MESSAGE_SIZE_MAX].into(),
             writer: PipeWriter::new(),
             ticking: 0,
+            timers: Timers::default(),
+            clock: Clock::system(),
+            read_at: Instant::now(),
+            leaving: Vec::new(),
+            one_shot: false,
+            unfinished: Vec::new(),
         }
     }
 
@@ -176,7 +209,9 @@ impl Pump {
         let exit_place = pidfd.map(|fd| self.sources.add(process, fd, Interest::READ));
         self.ticking += usize::from(exit_place.is_none());
         let life = Lifecycle::new(sources.iter().filter(|source| source.end.is_some()).count());
-        self.slots.insert(Slot { child, infos, sources, life, exit_place, exit_in_turn: false });
+        let bounds = Bounds::default();
+        let exit_in_turn = false;
+        self.slots.insert(Slot { child, infos, sources, life, exit_place, exit_in_turn, bounds });
         self.notes.push_back(Note::Made { child: key, pid });
         for (token, errno) in refused {
             self.close_channel(token, CloseReason::Error(errno.raw_os_error()));
@@ -193,22 +228,24 @@ impl Pump {
     ///
     /// The error is poll's own: the pump is as before.
     pub fn poll(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
-        let tick = Duration::from_millis(WAIT_TICK_MILLIS);
-        let timeout = match (self.has_events() || self.is_empty(), self.ticking) {
-            (true, _) => Some(Duration::ZERO),
-            (false, 0) => timeout,
-            (false, _) => Some(timeout.map_or(tick, |timeout| timeout.min(tick))),
-        };
+        let due = self.look_at_clock();
+        let tick = (self.ticking > 0).then(|| Duration::from_millis(WAIT_TICK_MILLIS));
+        let at_once = self.has_events() || self.is_empty() || self.is_foreign();
+        let at_once = at_once.then_some(Duration::ZERO);
+        let timeout = [timeout, due, tick, at_once].into_iter().flatten().min();
         let Self { sources, slots, turns, .. } = self;
         let waited = sources.wait(timeout, |token, readiness| {
             slots.give_turn(turns, token, readiness);
         });
-        match waited {
-            Ok(()) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+        match (waited, timeout) {
+            // As long as it was told, then.
+            (Ok(0), Some(timeout)) => self.time_passed(timeout),
+            (Ok(_) | Err(Errno::INTR), _) => {}
+            (Err(error), _) => return Err(error.into()),
         }
+        self.go_on();
         if self.ticking > 0 {
-            slots.give_ticking_turns(turns);
+            self.slots.give_ticking_turns(&mut self.turns);
         }
         Ok(self.has_events())
     }
@@ -233,7 +270,7 @@ impl Pump {
     }
 
     /// Goes on to the next thing that happened. What is read goes to `buffer`,
-    /// which may be lent on while the pump is used.
+    /// which may be lent on while the pump is used; it is as large as our own.
     fn turn(&mut self, buffer: &mut [u8]) -> Option<Told> {
         loop {
             if let Some(note) = self.notes.pop_front() {
@@ -244,6 +281,7 @@ impl Pump {
                 Part::Process => self.reap(token.child),
                 Part::Channel(part) => {
                     if let Some(len) = self.channel_turn(token, part, buffer) {
+                        self.copy_to_tee(token, &buffer[..len]);
                         return Some(Told::Data { token, len });
                     }
                 }

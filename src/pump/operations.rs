@@ -1,9 +1,16 @@
 //! What the caller does with a child's channels: write, close, pause.
 
+extern crate std;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::vec::Vec;
+
 use super::event::{ChannelError, ChildKey, CloseReason};
 use super::source::AfterFlush;
 use super::{Part, Pump, Token};
-use crate::channel::Name;
+use crate::channel::{Kind, Name, Terminal};
+use crate::sys::fd;
+use crate::sys::poll::Readiness;
 
 /// # Channels
 ///
@@ -17,22 +24,24 @@ impl Pump {
     /// he gave gets [`Event::Drained`](crate::Event::Drained) when the queue is empty. Bytes that are
     /// taken are written, or counted as unsent by [`Event::Closed`](crate::Event::Closed) if nobody
     /// reads them any more.
+    ///
+    /// To a channel that keeps message boundaries a write is one message, which
+    /// is taken whole or not at all (0). One that is longer than the high-water
+    /// mark is never queued: it is taken when there is room for it at once. An
+    /// empty one is not sent.
     pub fn write<'n>(
         &mut self,
         child: ChildKey,
         channel: impl Into<Name<'n>>,
         bytes: &[u8],
     ) -> Result<usize, ChannelError> {
-        let (token, source) = self.slots.find(child, channel.into())?;
-        if !source.info.direction.writes() {
-            return Err(ChannelError::NotWritable);
-        }
-        if !source.writing || source.after_flush != AfterFlush::Stay {
-            return Err(ChannelError::Closed);
+        let (token, source) = self.slots.writable(child, channel.into())?;
+        if source.info.kind.keeps_messages() {
+            return self.write_message(token, bytes, &mut Vec::new());
         }
         let mut taken = 0;
         while source.outbox.is_empty() && taken < bytes.len() {
-            match source.write(&mut self.writer, &bytes[taken..]) {
+            match source.write(&mut self.writer, &bytes[taken..], &[]) {
                 Ok(written) => taken += written,
                 Err(errno) => {
                     source.unsent += bytes.len() - taken;
@@ -48,6 +57,16 @@ impl Pump {
         taken += source.outbox.offer(&bytes[taken..]);
         self.update(token);
         Ok(taken)
+    }
+
+    /// Writes to the child's [default writer](crate::Child::default_writer) as
+    /// [`write`](Self::write) does. [`ChannelError::NoChannel`] if it has none.
+    pub fn write_default(&mut self, child: ChildKey, bytes: &[u8]) -> Result<usize, ChannelError> {
+        let slot = self.slots.get(child).ok_or(ChannelError::NoChild)?;
+        let default = slot.infos.iter().position(|info| info.default_writer);
+        // By a child fd, which is a name that borrows nothing.
+        let fd = default.and_then(|part| slot.infos[part].fds.first().copied());
+        self.write(child, fd.ok_or(ChannelError::NoChannel)?, bytes)
     }
 
     /// Closes a channel: at once if nothing is queued, else when the queue is
@@ -88,7 +107,9 @@ impl Pump {
 
     /// Closes our writing half of a channel when its queue is written: the child
     /// reads the end of file, and of a socket pair we still read. A write pipe
-    /// is closed.
+    /// is closed. The child is not told of a datagram pair, which has no end of
+    /// file. A [`Pty`](crate::Pty) can't do that: the end of its input is a
+    /// character.
     pub fn close_write<'n>(
         &mut self,
         child: ChildKey,
@@ -101,10 +122,41 @@ impl Pump {
         if !source.info.direction.writes() {
             return Err(ChannelError::NotWritable);
         }
+        if source.info.kind == Kind::Terminal {
+            return Err(ChannelError::NoHalfClose);
+        }
         if source.after_flush == AfterFlush::Stay {
             source.after_flush = AfterFlush::ShutDown;
         }
         self.after_flush(token);
+        Ok(())
+    }
+
+    /// Closes our reading half of a channel at once: who writes to it gets `EPIPE`
+    /// (and `SIGPIPE`), and what has come and was not told is lost. To a socket
+    /// pair we still write. A read pipe is closed, as is a socket pair whose
+    /// writing half is closed.
+    pub fn close_read<'n>(
+        &mut self,
+        child: ChildKey,
+        channel: impl Into<Name<'n>>,
+    ) -> Result<(), ChannelError> {
+        let (token, source) = match self.slots.find(child, channel.into()) {
+            Err(ChannelError::Closed) => return Ok(()),
+            found => found?,
+        };
+        if !source.info.direction.reads() {
+            return Err(ChannelError::NotReadable);
+        }
+        if source.info.kind == Kind::Terminal {
+            return Err(ChannelError::NoHalfClose);
+        }
+        if !source.writing {
+            self.close_channel(token, CloseReason::Us);
+            return Ok(());
+        }
+        source.shut_down_reading();
+        self.update(token);
         Ok(())
     }
 
@@ -153,6 +205,66 @@ impl Pump {
         self.set_all_paused(child, false)
     }
 
+    /// The terminal of which a channel is our end: to resize it, to ask for its
+    /// name, foreground group and attributes.
+    pub fn terminal<'n>(
+        &self,
+        child: ChildKey,
+        channel: impl Into<Name<'n>>,
+    ) -> Result<Terminal<'_>, ChannelError> {
+        let slot = self.slots.get(child).ok_or(ChannelError::NoChild)?;
+        let part = slot.part(channel.into()).ok_or(ChannelError::NoChannel)?;
+        let source = &slot.sources[part];
+        if source.info.kind != Kind::Terminal {
+            return Err(ChannelError::NotATerminal);
+        }
+        let end = source.end.as_ref().ok_or(ChannelError::Closed)?;
+        Ok(Terminal::of(end.as_fd()))
+    }
+
+    /// Writes what is read from a channel to `file` too, before it is told: at the
+    /// file's offset, or at its end if it was opened to append. The file is
+    /// closed with the channel; a second call replaces it.
+    ///
+    /// It has to be a regular file, so that nobody can keep us waiting; such a
+    /// write waits for the disk at most. One that fails is
+    /// [`Event::TeeFailed`](crate::Event::TeeFailed), and reading goes on without the
+    /// tee. (Beyond `RLIMIT_FSIZE` the kernel sends `SIGXFSZ` first, as for every
+    /// write.)
+    ///
+    /// ```
+    /// use forkplan::{Channel::*, Command, Pump};
+    ///
+    /// let dir = tempfile::tempdir()?;
+    /// let log = dir.path().join("log");
+    /// let mut pump = Pump::new();
+    /// let echo = pump.add(Command::new("echo").arg("kept").fd(1, ReadPipe).spawn()?);
+    /// pump.tee(echo, 1, std::fs::File::create(&log)?)?;
+    /// while !pump.is_empty() {
+    ///     pump.poll(None)?;
+    ///     while pump.next_event().is_some() {}
+    /// }
+    /// assert_eq!(std::fs::read_to_string(&log)?, "kept\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn tee<'n>(
+        &mut self,
+        child: ChildKey,
+        channel: impl Into<Name<'n>>,
+        file: impl Into<OwnedFd>,
+    ) -> Result<(), ChannelError> {
+        let (_, source) = self.slots.find(child, channel.into())?;
+        if !source.info.direction.reads() {
+            return Err(ChannelError::NotReadable);
+        }
+        let file = file.into();
+        if !fd::is_regular(file.as_fd()) {
+            return Err(ChannelError::NoFile);
+        }
+        source.tee = Some(file);
+        Ok(())
+    }
+
     /// How many bytes are queued for a channel.
     pub fn queued<'n>(
         &self,
@@ -189,7 +301,7 @@ impl Pump {
             return Err(ChannelError::NotReadable);
         }
         source.paused = paused;
-        self.update(token);
+        self.stopped_or_not(token);
         Ok(())
     }
 
@@ -199,9 +311,18 @@ impl Pump {
             let token = Token { child, part: Part::Channel(part) };
             if let Some(source) = self.slots.source(token) {
                 source.paused = paused && source.info.direction.reads();
-                self.update(token);
+                self.stopped_or_not(token);
             }
         }
         Ok(())
+    }
+
+    /// Waits for what is wanted now. What was held back has its turn again.
+    fn stopped_or_not(&mut self, token: Token) {
+        self.update(token);
+        let held = self.slots.source(token).is_some_and(|source| source.held.is_some());
+        if held {
+            self.slots.give_turn(&mut self.turns, token, Readiness::empty());
+        }
     }
 }

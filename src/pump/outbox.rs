@@ -1,8 +1,11 @@
-//! Bytes that wait to be written to one channel: a bounded queue.
+//! What waits to be written to one channel: a bounded queue of bytes, with the
+//! places where a write has to begin anew.
 
 extern crate std;
 
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::vec::Vec;
 
 use crate::limits::HIGH_WATER;
 
@@ -10,14 +13,31 @@ use crate::limits::HIGH_WATER;
 #[derive(Debug)]
 pub(super) struct Outbox {
     bytes: VecDeque<u8>,
+    /// How the bytes are parted; their lengths make up all of them.
+    parcels: VecDeque<Parcel>,
     high_water: usize,
     /// Somebody was refused bytes and is owed a notice.
     refused: bool,
 }
 
+/// Bytes that one write may have in common: a message, or what of a stream goes
+/// with some fds and all that follows up to the next.
+#[derive(Debug)]
+struct Parcel {
+    /// At least one.
+    len: usize,
+    /// They go with the first byte.
+    fds: Vec<OwnedFd>,
+}
+
 impl Outbox {
     pub(super) fn new() -> Self {
-        Self { bytes: VecDeque::new(), high_water: HIGH_WATER, refused: false }
+        Self {
+            bytes: VecDeque::new(),
+            parcels: VecDeque::new(),
+            high_water: HIGH_WATER,
+            refused: false,
+        }
     }
 
     pub(super) fn set_high_water(&mut self, bytes: usize) {
@@ -41,21 +61,70 @@ impl Outbox {
 
     /// Queues a beginning of `bytes`; how many were taken.
     pub(super) fn offer(&mut self, bytes: &[u8]) -> usize {
-        let room = self.high_water.saturating_sub(self.bytes.len());
-        let taken = room.min(bytes.len());
+        let taken = self.room().min(bytes.len());
         self.bytes.extend(&bytes[..taken]);
         self.refused |= taken < bytes.len();
+        match self.parcels.back_mut() {
+            Some(last) => last.len += taken,
+            None if taken > 0 => self.parcels.push_back(Parcel { len: taken, fds: Vec::new() }),
+            None => {}
+        }
         taken
     }
 
-    /// The next bytes to write, as many as lie together.
-    pub(super) fn front(&self) -> &[u8] {
-        self.bytes.as_slices().0
+    /// Queues a beginning of `bytes` apart from what was there, with all of
+    /// `fds`; how many bytes were taken. The fds are left if none were.
+    pub(super) fn offer_with(&mut self, bytes: &[u8], fds: &mut Vec<OwnedFd>) -> usize {
+        let taken = self.room().min(bytes.len());
+        self.refused |= taken < bytes.len();
+        if taken > 0 {
+            self.bytes.extend(&bytes[..taken]);
+            self.parcels.push_back(Parcel { len: taken, fds: core::mem::take(fds) });
+        }
+        taken
     }
 
-    /// The first `written` bytes are done with.
+    /// Queues a message, which is not empty, with its fds, or nothing of it.
+    /// Whether it was queued.
+    pub(super) fn offer_message(&mut self, bytes: &[u8], fds: &mut Vec<OwnedFd>) -> bool {
+        let fits = bytes.len() <= self.room();
+        match fits {
+            true => drop(self.offer_with(bytes, fds)),
+            false => self.refused = true,
+        }
+        fits
+    }
+
+    fn room(&self) -> usize {
+        self.high_water.saturating_sub(self.bytes.len())
+    }
+
+    /// The next bytes to write, as many of a stream as lie together, and the fds
+    /// that go with the first of them.
+    pub(super) fn front(&self) -> (&[u8], &[OwnedFd]) {
+        let Some(parcel) = self.parcels.front() else { return (&[], &[]) };
+        let together = self.bytes.as_slices().0;
+        (&together[..parcel.len.min(together.len())], &parcel.fds)
+    }
+
+    /// Has the whole of the first parcel lie together: a message goes at once.
+    pub(super) fn gather(&mut self) {
+        if self.parcels.front().is_some_and(|p| p.len > self.bytes.as_slices().0.len()) {
+            self.bytes.make_contiguous();
+        }
+    }
+
+    /// The first `written` bytes are done with; they are of one parcel. Its fds
+    /// are closed.
     pub(super) fn advance(&mut self, written: usize) {
         self.bytes.drain(..written);
+        let Some(parcel) = self.parcels.front_mut() else { return };
+        parcel.len -= written;
+        if parcel.len == 0 {
+            self.parcels.pop_front();
+        } else if written > 0 {
+            parcel.fds.clear();
+        }
     }
 
     /// Whether it is empty and somebody has to be told. Asked once.
@@ -63,11 +132,13 @@ impl Outbox {
         self.is_empty() && core::mem::take(&mut self.refused)
     }
 
-    /// Forgets all; how many bytes that were.
+    /// Forgets all, and closes fds that were to be sent; how many bytes that
+    /// were.
     pub(super) fn clear(&mut self) -> usize {
         let lost = self.bytes.len();
         // The memory goes too: nothing is queued here again.
         self.bytes = VecDeque::new();
+        self.parcels = VecDeque::new();
         self.refused = false;
         lost
     }
@@ -77,7 +148,6 @@ impl Outbox {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::vec::Vec;
 
     #[test]
     fn it_takes_no_more_than_the_high_water_mark_and_then_owes_a_notice() {
@@ -113,7 +183,75 @@ mod tests {
         assert!(!outbox.wants_room());
     }
 
+    fn an_fd() -> Vec<OwnedFd> {
+        [crate::sys::fd::pipe().unwrap().0].into()
+    }
+
+    #[test]
+    fn fds_go_with_the_first_byte_of_what_they_were_given_with() {
+        let mut outbox = Outbox::new();
+        let (mut first, mut second) = (an_fd(), an_fd());
+        assert_eq!(outbox.offer(b"ab"), 2);
+        assert_eq!(outbox.offer_with(b"cd", &mut first), 2);
+        assert_eq!(outbox.offer(b"ef"), 2);
+        assert_eq!(outbox.offer_with(b"gh", &mut second), 2);
+        assert!(first.is_empty() && second.is_empty());
+        let mut parts = Vec::new();
+        while !outbox.is_empty() {
+            let (bytes, fds) = outbox.front();
+            parts.push((bytes[..1].to_vec(), fds.len()));
+            outbox.advance(1);
+        }
+        let expected = [("a", 0), ("b", 0), ("c", 1), ("d", 0), ("e", 0), ("f", 0)];
+        let expected = expected.into_iter().chain([("g", 1), ("h", 0)]);
+        let expected: Vec<_> = expected.map(|(b, count)| (b.as_bytes().to_vec(), count)).collect();
+        assert_eq!(parts, expected);
+    }
+
+    #[test]
+    fn fds_that_are_not_taken_stay_with_who_gave_them() {
+        let mut outbox = Outbox::new();
+        outbox.set_high_water(1);
+        let mut fds = an_fd();
+        assert_eq!(outbox.offer(b"a"), 1);
+        assert_eq!(outbox.offer_with(b"b", &mut fds), 0);
+        assert!(!outbox.offer_message(b"b", &mut fds));
+        assert_eq!(fds.len(), 1);
+    }
+
     proptest! {
+        #[test]
+        fn messages_come_out_one_by_one_and_whole(
+            messages in proptest::collection::vec(
+                (proptest::collection::vec(any::<u8>(), 1..40), 0usize..3), 0..60),
+            high_water in 1usize..100,
+        ) {
+            let mut outbox = Outbox::new();
+            outbox.set_high_water(high_water);
+            let (mut put, mut got) = (Vec::new(), Vec::new());
+            for (message, sends) in messages {
+                if outbox.offer_message(&message, &mut Vec::new()) {
+                    put.push(message);
+                }
+                prop_assert!(outbox.len() <= high_water);
+                for _ in 0..sends {
+                    if !outbox.is_empty() {
+                        outbox.gather();
+                        got.push(outbox.front().0.to_vec());
+                        let len = got.last().map_or(0, Vec::len);
+                        outbox.advance(len);
+                    }
+                }
+            }
+            while !outbox.is_empty() {
+                outbox.gather();
+                got.push(outbox.front().0.to_vec());
+                let len = got.last().map_or(0, Vec::len);
+                outbox.advance(len);
+            }
+            prop_assert_eq!(put, got);
+        }
+
         #[test]
         fn bytes_come_out_as_they_went_in(
             parts in proptest::collection::vec((any::<Vec<u8>>(), 0usize..200), 0..50),
@@ -126,13 +264,13 @@ mod tests {
                 let taken = outbox.offer(&bytes);
                 put.extend_from_slice(&bytes[..taken]);
                 prop_assert!(outbox.len() <= high_water);
-                let written = write.min(outbox.front().len());
-                got.extend_from_slice(&outbox.front()[..written]);
+                let written = write.min(outbox.front().0.len());
+                got.extend_from_slice(&outbox.front().0[..written]);
                 outbox.advance(written);
             }
             while !outbox.is_empty() {
-                let front = outbox.front().len();
-                got.extend_from_slice(outbox.front());
+                let front = outbox.front().0.len();
+                got.extend_from_slice(outbox.front().0);
                 outbox.advance(front);
             }
             prop_assert_eq!(put, got);

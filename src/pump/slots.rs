@@ -9,7 +9,8 @@ use std::vec::Vec;
 
 use super::event::{ChannelError, ChildKey};
 use super::lifecycle::Lifecycle;
-use super::source::Source;
+use super::source::{AfterFlush, Source};
+use super::time::Bounds;
 use super::{Part, Token};
 use crate::channel::{ChannelInfo, Name};
 use crate::child::Child;
@@ -28,6 +29,7 @@ pub(super) struct Slot {
     pub(super) exit_place: Option<usize>,
     /// The process waits for its turn to be reaped.
     pub(super) exit_in_turn: bool,
+    pub(super) bounds: Bounds,
 }
 
 impl Slot {
@@ -112,12 +114,36 @@ impl Slots {
         Ok((Token { child, part: Part::Channel(part as u32) }, source))
     }
 
+    /// The open channel of this name, if it takes writes.
+    pub(super) fn writable(
+        &mut self,
+        child: ChildKey,
+        channel: Name<'_>,
+    ) -> Result<(Token, &mut Source), ChannelError> {
+        let (token, source) = self.find(child, channel)?;
+        if !source.info.direction.writes() {
+            return Err(ChannelError::NotWritable);
+        }
+        if !source.writing || source.after_flush != AfterFlush::Stay {
+            return Err(ChannelError::Closed);
+        }
+        Ok((token, source))
+    }
+
     /// The name of a token's channel.
     pub(super) fn name(&self, token: Token) -> Name<'_> {
         match (self.get(token.child), token.part) {
             (Some(slot), Part::Channel(part)) => slot.infos[part as usize].name(),
             // Tokens of events are those of children that have not ended.
             _ => Name::Fd(-1),
+        }
+    }
+
+    /// The place in the backend of a source that has one.
+    pub(super) fn place(&mut self, token: Token) -> Option<usize> {
+        match token.part {
+            Part::Channel(_) => self.source(token).map(|source| source.place),
+            Part::Process => self.get(token.child)?.exit_place,
         }
     }
 

@@ -2,14 +2,18 @@
 
 extern crate std;
 
+use core::time::Duration;
+use std::boxed::Box;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::vec::Vec;
 
 use super::outbox::Outbox;
+use super::timers::Timer;
 use crate::channel::{EndInfo, Kind};
-use crate::limits::{PIPE_SIZE_MAX, WRITES_PER_TURN_MAX};
-use crate::sys::Errno;
+use crate::limits::{FDS_WAITING_MAX, PIPE_SIZE_MAX, READ_SIZE};
 use crate::sys::fd::{self, PipeWriter};
 use crate::sys::poll::{Interest, Readiness};
+use crate::sys::{Errno, socket};
 
 /// What our end of a channel can still do, and what it was asked to.
 #[derive(Debug)]
@@ -29,6 +33,17 @@ pub(super) struct Source {
     pub(super) outbox: Outbox,
     /// Queued bytes that a failed write has lost.
     pub(super) unsent: usize,
+    /// Nothing comes any more but what has arrived: the process was reaped, of a
+    /// channel that has no end of file.
+    pub(super) last_words: bool,
+    /// Fds may come with what is read.
+    pub(super) takes_fds: bool,
+    /// Fds that have come and wait for somebody to take them.
+    pub(super) fds: Vec<OwnedFd>,
+    /// Bytes that came with fds, while those are told first.
+    pub(super) held: Option<Box<[u8]>>,
+    /// A file that gets what is read.
+    pub(super) tee: Option<OwnedFd>,
     /// Its pipe was made to hold more, or refused to.
     grown: bool,
     /// What it was found ready for and has not used up.
@@ -36,6 +51,9 @@ pub(super) struct Source {
     /// It waits for its turn, with this many reads left.
     pub(super) in_turn: bool,
     pub(super) reads_left: u32,
+    /// After how much silence somebody is to be told.
+    pub(super) idle_limit: Option<Duration>,
+    pub(super) idle_timer: Timer,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,14 +69,27 @@ pub(super) enum AfterFlush {
 /// What one read got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Got {
-    /// So many bytes.
+    /// So many bytes; none if that is a message.
     Bytes(usize),
+    /// The same, and so many fds.
+    Fds(usize, usize),
     /// Nothing for now.
     Nothing,
     /// The end of file.
     End,
     /// The read failed.
     Failed(Errno),
+}
+
+impl From<Errno> for Got {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::AGAIN => Self::Nothing,
+            // A socket whose peer closed with our bytes unread.
+            Errno::CONNRESET => Self::End,
+            errno => Self::Failed(errno),
+        }
+    }
 }
 
 impl Source {
@@ -73,10 +104,17 @@ impl Source {
             after_flush: AfterFlush::Stay,
             outbox: Outbox::new(),
             unsent: 0,
+            last_words: false,
+            takes_fds: false,
+            fds: Vec::new(),
+            held: None,
+            tee: None,
             grown: false,
             ready: Readiness::empty(),
             in_turn: false,
             reads_left: 0,
+            idle_limit: None,
+            idle_timer: Timer::default(),
         }
     }
 
@@ -90,20 +128,35 @@ impl Source {
     /// more.
     pub(super) fn interest(&self) -> Interest {
         let mut interest = Interest::empty();
-        interest.set(Interest::READ, self.reading && !self.paused);
+        interest.set(Interest::READ, self.reading && !self.stopped());
         interest.set(Interest::WRITE, self.writing && self.outbox.wants_room());
         let both_open = self.reading && self.writing;
-        interest.set(Interest::HANGUP, self.writing && !(both_open && self.paused));
+        interest.set(Interest::HANGUP, self.writing && !(both_open && self.stopped()));
         interest
     }
 
-    /// Writes bytes that nothing is queued before. `Ok(0)` if there is no room.
-    pub(super) fn write(&self, writer: &mut PipeWriter, bytes: &[u8]) -> Result<usize, Errno> {
+    /// Whether nothing is to be read for now: it is paused, or nobody has taken
+    /// the fds that came.
+    pub(super) fn stopped(&self) -> bool {
+        self.paused || self.fds.len() >= FDS_WAITING_MAX
+    }
+
+    /// Writes bytes that nothing is queued before, and sends the fds with the
+    /// first of them. `Ok(0)` if there is no room. A message goes as a whole.
+    pub(super) fn write(
+        &self,
+        writer: &mut PipeWriter,
+        bytes: &[u8],
+        fds: &[OwnedFd],
+    ) -> Result<usize, Errno> {
         let Some(end) = &self.end else { return Err(Errno::PIPE) };
         loop {
             let written = match self.info.kind {
-                Kind::Socket => fd::send(end.as_fd(), bytes),
+                Kind::Socket | Kind::Datagram | Kind::Seqpacket => {
+                    socket::send_fds(end.as_fd(), bytes, fds)
+                }
                 Kind::Pipe => writer.write(end.as_fd(), bytes),
+                Kind::Terminal => fd::write(end.as_fd(), bytes),
             };
             match written {
                 Err(Errno::INTR) => {}
@@ -113,14 +166,18 @@ impl Source {
         }
     }
 
-    /// Writes what is queued, in a bounded number of writes. An error says that
+    /// Writes what is queued, in at most so many writes. An error says that
     /// nobody reads any more, or that the write failed.
-    pub(super) fn flush(&mut self, writer: &mut PipeWriter) -> Result<(), Errno> {
-        for _ in 0..WRITES_PER_TURN_MAX {
+    pub(super) fn flush(&mut self, writer: &mut PipeWriter, writes: u32) -> Result<(), Errno> {
+        for _ in 0..writes {
             if self.outbox.is_empty() {
                 break;
             }
-            match self.write(writer, self.outbox.front())? {
+            if self.info.kind.keeps_messages() {
+                self.outbox.gather();
+            }
+            let (bytes, fds) = self.outbox.front();
+            match self.write(writer, bytes, fds)? {
                 0 => break,
                 written => self.outbox.advance(written),
             }
@@ -130,17 +187,48 @@ impl Source {
 
     /// One read.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Got {
+        if self.info.kind.keeps_messages() || self.takes_fds {
+            return self.receive(buffer);
+        }
         let Some(end) = &self.end else { return Got::Nothing };
+        let room = buffer.len().min(READ_SIZE);
         loop {
-            match fd::read(end.as_fd(), buffer) {
+            match fd::read(end.as_fd(), &mut buffer[..room]) {
                 Ok(0) => return Got::End,
                 Ok(len) => return Got::Bytes(len),
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Got::Nothing,
-                // A socket whose peer closed with our bytes unread.
-                Err(Errno::CONNRESET) => return Got::End,
-                Err(errno) => return Got::Failed(errno),
+                // A terminal that nobody has open any more, and all was read.
+                Err(Errno::IO) if self.info.kind == Kind::Terminal => return Got::End,
+                Err(errno) => return Got::from(errno),
             }
+        }
+    }
+
+    /// One read of a message, or of what fds may come with.
+    fn receive(&mut self, buffer: &mut [u8]) -> Got {
+        let Self { end: Some(end), fds, takes_fds, info, .. } = self else { return Got::Nothing };
+        let before = fds.len();
+        let mut take = |fd| fds.push(fd);
+        let received = loop {
+            let accept: Option<&mut dyn FnMut(OwnedFd)> =
+                if *takes_fds { Some(&mut take) } else { None };
+            match socket::receive(end.as_fd(), buffer, accept) {
+                Ok(received) => break received,
+                Err(Errno::INTR) => {}
+                // Told once, and of messages before what is still queued.
+                Err(Errno::CONNRESET) if info.kind.keeps_messages() => {}
+                Err(errno) => return Got::from(errno),
+            }
+        };
+        let count = fds.len() - before;
+        match info.kind {
+            _ if received.truncated => Got::Failed(Errno::MSGSIZE),
+            // There was no number for one that was wanted.
+            _ if received.fds_lost && *takes_fds => Got::Failed(Errno::MFILE),
+            _ if count > 0 => Got::Fds(received.len, count),
+            Kind::Seqpacket if received.len == 0 && socket::is_at_end(end.as_fd()) => Got::End,
+            Kind::Socket if received.len == 0 => Got::End,
+            _ => Got::Bytes(received.len),
         }
     }
 
@@ -162,11 +250,33 @@ impl Source {
         self.writing = false;
     }
 
-    /// Closes our end. It has left the backend.
-    pub(super) fn close(&mut self) {
-        self.end = None;
+    /// The peer gets an error for what it writes from now on.
+    pub(super) fn shut_down_reading(&mut self) {
+        if let Some(end) = self.end.as_ref().filter(|_| self.reading) {
+            // As above, and writing tells.
+            let _ = socket::shutdown_read(end.as_fd());
+        }
+        self.reading = false;
+        self.held = None;
+    }
+
+    /// The process was reaped. A datagram socket has no other end: it takes no
+    /// more, and what it holds is read.
+    pub(super) fn shut_down_for_last_words(&mut self) {
+        if let Some(end) = self.end.as_ref().filter(|_| self.reading) {
+            let _ = socket::shutdown_read(end.as_fd());
+        }
+        self.last_words = true;
+    }
+
+    /// Gives up our end, to be closed. It has left the backend.
+    pub(super) fn close(&mut self) -> Option<OwnedFd> {
+        self.tee = None;
+        self.fds = Vec::new();
+        self.held = None;
         self.reading = false;
         self.writing = false;
+        self.end.take()
     }
 }
 

@@ -1,41 +1,80 @@
 //! From readiness to events: what a source does when it has its turn.
 
+extern crate std;
+
+use std::os::fd::AsFd;
+
 use super::event::{ChildKey, CloseReason, Event};
 use super::source::{AfterFlush, Got};
 use super::{Part, Pump, Token};
-use crate::channel::Direction;
+use crate::channel::{Direction, Kind};
 use crate::child::Exit;
-use crate::limits::PIPE_SIZE_MIN;
-use crate::sys::Errno;
+use crate::limits::{PIPE_SIZE_MIN, WRITES_PER_TURN_MAX};
+use crate::signal::Signal;
 use crate::sys::poll::Readiness;
+use crate::sys::{Errno, fd};
 
 /// An event that needs no more work, until it is told.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Note {
-    Made { child: ChildKey, pid: Option<u32> },
+    Made {
+        child: ChildKey,
+        pid: Option<u32>,
+    },
+    /// So many fds came.
+    Fds(Token, usize),
     HalfClosed(Token),
     Drained(Token),
-    Closed { token: Token, reason: CloseReason, unsent: usize },
-    Exited { child: ChildKey, exit: Exit },
-    Ended { child: ChildKey, exit: Exit },
+    TeeFailed(Token, Errno),
+    Closed {
+        token: Token,
+        reason: CloseReason,
+        unsent: usize,
+    },
+    Idle(Token),
+    TimedOut {
+        child: ChildKey,
+    },
+    Signalled {
+        child: ChildKey,
+        signal: Signal,
+    },
+    Exited {
+        child: ChildKey,
+        exit: Exit,
+    },
+    Ended {
+        child: ChildKey,
+        exit: Exit,
+    },
 }
 
 impl Pump {
     /// The note as an event. A child that has ended is gone with it.
     pub(super) fn tell(&mut self, note: Note) -> Event<'_> {
         if let Note::Ended { child, .. } = note {
-            self.slots.remove(child);
+            self.forget(child);
         }
         let name = |token| self.slots.name(token);
         match note {
             Note::Made { child, pid } => Event::Made { child, pid },
+            Note::Fds(token, count) => {
+                Event::Fds { child: token.child, channel: name(token), count }
+            }
             Note::HalfClosed(token) => {
                 Event::HalfClosed { child: token.child, channel: name(token) }
             }
             Note::Drained(token) => Event::Drained { child: token.child, channel: name(token) },
+            Note::TeeFailed(token, errno) => {
+                let (child, errno) = (token.child, errno.raw_os_error());
+                Event::TeeFailed { child, channel: name(token), errno }
+            }
             Note::Closed { token, reason, unsent } => {
                 Event::Closed { child: token.child, channel: name(token), reason, unsent }
             }
+            Note::Idle(token) => Event::Idle { child: token.child, channel: name(token) },
+            Note::TimedOut { child } => Event::TimedOut { child },
+            Note::Signalled { child, signal } => Event::Signalled { child, signal },
             Note::Exited { child, exit } => Event::Exited { child, exit },
             Note::Ended { child, exit } => Event::Ended { child, exit },
         }
@@ -68,7 +107,15 @@ impl Pump {
             }
             return None;
         }
-        if source.paused || !ready.intersects(Readiness::READ | Readiness::HANGUP) {
+        if source.paused {
+            return None;
+        }
+        if let Some(held) = source.held.take() {
+            buffer[..held.len()].copy_from_slice(&held);
+            self.goes_on(token, ready);
+            return Some(held.len());
+        }
+        if source.stopped() || !ready.intersects(Readiness::READ | Readiness::HANGUP) {
             return None;
         }
         match source.read(buffer) {
@@ -76,14 +123,21 @@ impl Pump {
                 if len >= PIPE_SIZE_MIN {
                     source.grow();
                 }
-                source.reads_left -= 1;
-                if source.reads_left > 0 {
-                    source.ready = ready - Readiness::WRITE;
-                    source.in_turn = true;
-                    self.turns.push_back(token);
-                }
+                self.goes_on(token, ready);
                 return Some(len);
             }
+            Got::Fds(len, count) => {
+                // The fds are told first, and the buffer is not to be relied on
+                // for longer than one call.
+                source.held = Some(buffer[..len].into());
+                source.ready = ready;
+                source.in_turn = true;
+                self.turns.push_front(token);
+                self.notes.push_back(Note::Fds(token, count));
+                // That may have been as many as wait for somebody.
+                self.update(token);
+            }
+            Got::Nothing if source.last_words => self.close_channel(token, CloseReason::Peer),
             Got::Nothing => {}
             Got::End => self.reading_ended(token, gone),
             Got::Failed(errno) => {
@@ -91,6 +145,30 @@ impl Pump {
             }
         }
         None
+    }
+
+    /// A channel was read: it may have more, and has its next turn after the others.
+    fn goes_on(&mut self, token: Token, ready: Readiness) {
+        let Some(source) = self.slots.source(token) else { return };
+        source.reads_left = source.reads_left.saturating_sub(1);
+        if source.reads_left > 0 {
+            source.ready = ready - Readiness::WRITE;
+            source.in_turn = true;
+            self.turns.push_back(token);
+        } else {
+            self.remember(token);
+        }
+        self.heard(token);
+    }
+
+    /// Writes what was read to the channel's file too, if it has one.
+    pub(super) fn copy_to_tee(&mut self, token: Token, bytes: &[u8]) {
+        let Some(source) = self.slots.source(token) else { return };
+        let Some(file) = &source.tee else { return };
+        if let Err(errno) = fd::write_all(file.as_fd(), bytes) {
+            source.tee = None;
+            self.notes.push_back(Note::TeeFailed(token, errno));
+        }
     }
 
     /// A process's turn: reaps it if it has ended.
@@ -112,8 +190,10 @@ impl Pump {
             None => self.ticking -= 1,
         }
         self.notes.push_back(Note::Exited { child, exit });
-        if ended {
-            self.notes.push_back(Note::Ended { child, exit });
+        self.bound_drain(child);
+        match ended {
+            true => self.notes.push_back(Note::Ended { child, exit }),
+            false => self.hear_last_words(child),
         }
     }
 
@@ -141,11 +221,15 @@ impl Pump {
         self.update(token);
     }
 
-    /// A write has failed. A socket may still have something to read; then that
-    /// end closes it.
+    /// A write has failed. A socket or a terminal may still have something to
+    /// read; then that end closes it.
     pub(super) fn writing_failed(&mut self, token: Token, errno: Errno) {
         let Some(source) = self.slots.source(token) else { return };
-        let by_peer = matches!(errno, Errno::PIPE | Errno::CONNRESET);
+        let gone = [Errno::PIPE, Errno::CONNRESET, Errno::CONNREFUSED, Errno::NOTCONN];
+        let by_peer = match source.info.kind {
+            Kind::Terminal => errno == Errno::IO,
+            _ => gone.contains(&errno),
+        };
         if by_peer && source.reading && source.after_flush != AfterFlush::Close {
             source.unsent += source.outbox.clear();
             source.writing = false;
@@ -166,18 +250,31 @@ impl Pump {
         self.sources.remove(source.place);
         let Some(slot) = self.slots.get_mut(token.child) else { return };
         let Part::Channel(part) = token.part else { return };
-        slot.sources[part as usize].close();
+        let end = slot.sources[part as usize].close();
         let ended = slot.life.channel_closed();
         let exit = slot.child.exit();
+        if let (Some(end), true) = (end, self.sources.keeps_fds_open()) {
+            self.leaving.push((token, end));
+        }
         self.notes.push_back(Note::Closed { token, reason, unsent });
         if let (true, Some(exit)) = (ended, exit) {
             self.notes.push_back(Note::Ended { child: token.child, exit });
         }
     }
 
+    /// A child that has ended, with all that is left of it.
+    fn forget(&mut self, child: ChildKey) {
+        let Some(mut slot) = self.slots.remove(child) else { return };
+        if let (Some(pidfd), true) = (slot.child.take_pidfd(), self.sources.keeps_fds_open()) {
+            self.leaving.push((Token { child, part: Part::Process }, pidfd));
+        }
+    }
+
     fn flush(&mut self, token: Token) {
+        // Another loop may not tell again that there is room.
+        let writes = if self.is_foreign() { u32::MAX } else { WRITES_PER_TURN_MAX };
         let Some(source) = self.slots.source(token) else { return };
-        if let Err(errno) = source.flush(&mut self.writer) {
+        if let Err(errno) = source.flush(&mut self.writer, writes) {
             return self.writing_failed(token, errno);
         }
         if source.outbox.take_drained() && source.after_flush == AfterFlush::Stay {
@@ -190,7 +287,8 @@ impl Pump {
     fn reading_ended(&mut self, token: Token, gone: bool) {
         let Some(source) = self.slots.source(token) else { return };
         source.reading = false;
-        if source.writing && !gone {
+        let by_halves = source.info.kind.is_socket();
+        if source.writing && !gone && by_halves {
             self.notes.push_back(Note::HalfClosed(token));
             return self.after_flush(token);
         }

@@ -7,15 +7,17 @@ use std::io;
 use std::string::String;
 use std::{error, fmt};
 
+use super::Subject;
 use crate::command::PlanError;
 use crate::plan::Step;
 use crate::signal::Signal;
-use crate::sys::{Errno, Message, clone};
+use crate::sys::{Errno, Message};
 
 /// A spawn that failed, synchronously: no program was started, and no process,
 /// fd or pidfd is left.
 ///
-/// It says which step failed, what it concerned and why:
+/// It says which step failed, what it concerned and why, in words and as a
+/// [`Subject`] to match on:
 ///
 /// ```
 /// use forkplan::Command;
@@ -33,6 +35,7 @@ pub struct SpawnError(Box<Inner>);
 #[derive(Debug)]
 struct Inner {
     stage: Stage,
+    subject: Subject,
     cause: Cause,
 }
 
@@ -41,9 +44,9 @@ enum Stage {
     /// Nothing has happened yet.
     Plan(PlanError),
     /// The parent's: opening channels, making the child.
-    Parent(String),
+    Parent { words: String },
     /// The child's.
-    Child { index: usize, step: Step, subject: String },
+    Child { index: usize, step: Step, words: String },
 }
 
 /// Why the step failed.
@@ -59,18 +62,24 @@ pub(super) enum Cause {
 }
 
 impl SpawnError {
-    pub(super) fn in_parent(subject: impl Into<String>, errno: i32) -> Self {
-        let stage = Stage::Parent(subject.into());
-        Self(Box::new(Inner { stage, cause: Cause::Errno(errno) }))
+    pub(super) fn in_parent(words: impl Into<String>, subject: Subject, errno: Errno) -> Self {
+        let stage = Stage::Parent { words: words.into() };
+        Self(Box::new(Inner { stage, subject, cause: Cause::Errno(errno.raw_os_error()) }))
     }
 
-    pub(super) fn in_child(index: usize, step: Step, subject: String, cause: Cause) -> Self {
-        Self(Box::new(Inner { stage: Stage::Child { index, step, subject }, cause }))
+    pub(super) fn in_child(
+        index: usize,
+        step: Step,
+        words: String,
+        subject: Subject,
+        cause: Cause,
+    ) -> Self {
+        Self(Box::new(Inner { stage: Stage::Child { index, step, words }, subject, cause }))
     }
 
     /// Whether it was the call that makes a child.
     pub(super) fn is_from_clone(&self) -> bool {
-        matches!(&self.0.stage, Stage::Parent(subject) if clone::NAMES.contains(&subject.split(' ').next().unwrap_or_default()))
+        matches!(self.0.subject, Subject::Clone { .. })
     }
 
     /// The child's step that failed. `None` if it never came to a child.
@@ -89,12 +98,18 @@ impl SpawnError {
         }
     }
 
+    /// What the step or the parent's call concerned: the path, the fd, the id.
+    /// [`Subject::Nothing`] for an error of the request.
+    pub fn subject(&self) -> &Subject {
+        &self.0.subject
+    }
+
     /// The step in words, as the printed plan has it, or the parent's call:
-    /// `dup2 7 -> 3`, `pipe2`. `None` for an error of the request.
-    pub fn subject(&self) -> Option<&str> {
+    /// `dup2 7 -> 3`, `pipe2 for child fd 1`. `None` for an error of the request.
+    pub fn description(&self) -> Option<&str> {
         match &self.0.stage {
             Stage::Plan(_) => None,
-            Stage::Parent(subject) | Stage::Child { subject, .. } => Some(subject),
+            Stage::Parent { words } | Stage::Child { words, .. } => Some(words),
         }
     }
 
@@ -146,7 +161,7 @@ impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.stage {
             Stage::Plan(error) => return error.fmt(f),
-            Stage::Parent(subject) | Stage::Child { subject, .. } => f.write_str(subject)?,
+            Stage::Parent { words } | Stage::Child { words, .. } => f.write_str(words)?,
         }
         match (self.0.cause, self.signal()) {
             (Cause::Errno(errno), _) => write!(f, ": {}", Message(errno)),
@@ -156,13 +171,16 @@ impl fmt::Display for SpawnError {
     }
 }
 
-/// Without a source: what is wrong with a request, and the words of an errno, are
-/// in this error's own text.
+/// Without a [`source`](error::Error::source): what is wrong with a request, and the
+/// words of an errno, are in this error's own text, and a report that prints a chain
+/// of errors would have them twice. [`raw_os_error`](Self::raw_os_error),
+/// [`kind`](Self::kind) and [`plan_error`](Self::plan_error) have the cause.
 impl error::Error for SpawnError {}
 
 impl From<PlanError> for SpawnError {
     fn from(error: PlanError) -> Self {
-        Self(Box::new(Inner { stage: Stage::Plan(error), cause: Cause::Plan }))
+        let stage = Stage::Plan(error);
+        Self(Box::new(Inner { stage, subject: Subject::Nothing, cause: Cause::Plan }))
     }
 }
 

@@ -3,19 +3,20 @@
 extern crate std;
 
 use std::format;
-use std::fs;
-use std::io;
 use std::os::fd::OwnedFd;
 
-use super::{CloneExtras, SpawnError};
-use crate::sys::{Errno, fd};
+use super::{CloneExtras, SpawnError, Subject};
+use crate::sys::{fd, process};
 
 /// Writes both maps and lets the child go on. On an error it is not let go, and
-/// fails when it finds our end of the pipe closed.
+/// waits. Allocates for an error alone.
 pub(super) fn write(pid: i32, extras: &CloneExtras<'_>, go_on: &OwnedFd) -> Result<(), SpawnError> {
-    let file = |name: &str| format!("/proc/{pid}/{name}");
-    let put = |name: &str, text: &str| -> Result<(), SpawnError> {
-        fs::write(file(name), text).map_err(|error| refused(&file(name), &error))
+    let put = |name: &str, text: &str| {
+        process::write_to_proc(pid, name, text).map_err(|errno| {
+            let file = format!("/proc/{pid}/{name}");
+            let words = format!("write {file:?}");
+            SpawnError::in_parent(words, Subject::Path(file.into()), errno)
+        })
     };
     if !extras.uid_map.is_empty() {
         put("uid_map", &extras.uid_map)?;
@@ -23,16 +24,12 @@ pub(super) fn write(pid: i32, extras: &CloneExtras<'_>, go_on: &OwnedFd) -> Resu
     if !extras.gid_map.is_empty() {
         // Without privileges the kernel wants that the child can't drop groups
         // that were given to forbid it something.
-        if fs::write(file("gid_map"), &extras.gid_map).is_err() {
+        if process::write_to_proc(pid, "gid_map", &extras.gid_map).is_err() {
             put("setgroups", "deny")?;
             put("gid_map", &extras.gid_map)?;
         }
     }
-    fd::write_byte(go_on)
-        .map_err(|errno| SpawnError::in_parent("write to the waiting child", errno.raw_os_error()))
-}
-
-fn refused(file: &str, error: &io::Error) -> SpawnError {
-    let errno = error.raw_os_error().unwrap_or(Errno::IO.raw_os_error());
-    SpawnError::in_parent(format!("write {file:?}"), errno)
+    fd::write_byte(go_on).map_err(|errno| {
+        SpawnError::in_parent("write to the waiting child", Subject::Nothing, errno)
+    })
 }

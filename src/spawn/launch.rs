@@ -4,20 +4,23 @@ extern crate std;
 
 use std::format;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::string::{String, ToString};
 use std::thread;
 
 use super::error::Cause;
-use super::{Opened, Prepared, SpawnError, id_maps};
+use super::{NAMES, Opened, Prepared, SpawnError, Subject, id_maps, subject};
 use crate::channel::PassedFd;
 use crate::child::Child;
+use crate::command::Namespaces;
 use crate::limits::{LOOKS_AT_ONCE_MAX, NOTICE_TICK, REPORT_TICK};
 use crate::plan::Step;
 use crate::postfork::{self, Job, Progress, Report};
+use crate::signal::Signal;
 use crate::sys::clone::{self, Cloned, How, clone};
 use crate::sys::memory::SharedWord;
 use crate::sys::poll::{Interest, PollFd, poll};
-use crate::sys::signals::Blocked;
+use crate::sys::signals::{Blocked, SIGKILL};
 use crate::sys::{Errno, Features, process};
 
 /// What a child's end sends us before its exec, which makes it `SIGCHLD`.
@@ -65,17 +68,20 @@ impl Opened<'_, '_> {
         let cloned = unsafe { clone(how, region, postfork::enter, argument) };
         drop(blocked);
         let cloned = cloned.map_err(|errno| {
+            let subject = Subject::Clone { namespaces, cgroup };
             let call = clone::name(features);
-            let subject = match namespaces.is_empty() {
-                true => call.to_string(),
-                false => format!("{call} into new namespaces {:#x}", namespaces.bits()),
-            };
-            SpawnError::in_parent(subject, errno.raw_os_error())
+            SpawnError::in_parent(clone_in_words(call, namespaces, cgroup), subject, errno)
         })?;
-        // A child whose maps can't be written reads the end of file and fails.
         let written = self.id_maps.take().map(|(reader, writer)| {
             drop(reader);
-            id_maps::write(cloned.pid, &prepared.clone, &writer)
+            let written = id_maps::write(cloned.pid, &prepared.clone, &writer);
+            if written.is_err() {
+                // It would read the end of file; but a process that another thread has
+                // forked may hold a copy of our end for as long as it likes. An error
+                // says that it has ended already.
+                let _ = process::signal(cloned.pid, pidfd(&cloned), SIGKILL);
+            }
+            written
         });
         if let Some((reader, writer)) = self.notice.take() {
             drop(writer);
@@ -91,11 +97,20 @@ impl Opened<'_, '_> {
             Why::Errno(errno) => Cause::Errno(errno.raw_os_error()),
             Why::Died => Cause::Died(reaped.map(|reaped| reaped.status)),
         };
+        let error = prepared.child_error(index, cause);
         Err(match written {
-            Some(Err(error)) => error,
-            _ => prepared.child_error(index, cause),
+            Some(Err(refused)) if was_not_let_go_on(&error, &refused) => refused,
+            _ => error,
         })
     }
+}
+
+/// Whether the child failed since its maps could not be written, and not for a
+/// reason of its own, for which in turn the parent could not let it go on.
+fn was_not_let_go_on(child: &SpawnError, refused: &SpawnError) -> bool {
+    let broken = |error: &SpawnError| error.raw_os_error() == Some(Errno::PIPE.raw_os_error());
+    let waited = matches!(child.step(), Some(Step::AwaitParent { .. })) && broken(child);
+    waited || child.signal() == Some(Signal::KILL) && !broken(refused)
 }
 
 /// Why a child did not reach its program.
@@ -173,34 +188,41 @@ fn pidfd(cloned: &Cloned) -> Option<std::os::fd::BorrowedFd<'_>> {
     cloned.pidfd.as_ref().map(AsFd::as_fd)
 }
 
+fn clone_in_words(call: &str, namespaces: Namespaces, cgroup: Option<i32>) -> String {
+    let mut words = call.to_string();
+    if !namespaces.is_empty() {
+        words += &format!(" into new namespaces {}", NAMES.namespaces(namespaces.bits()));
+    }
+    if let Some(fd) = cgroup {
+        words += &format!(" into the cgroup of fd {fd}");
+    }
+    words
+}
+
 impl Prepared<'_> {
     fn child_error(&self, index: usize, cause: Cause) -> SpawnError {
         // A report can't name another step than one of the plan's, unless the
         // plan has none.
         let step = self.scratch.steps.get(index).or(self.scratch.steps.last());
         let Some(&step) = step else {
-            return SpawnError::in_parent("an empty plan", Errno::NOENT.raw_os_error());
+            return SpawnError::in_parent("an empty plan", Subject::Nothing, Errno::NOENT);
         };
-        SpawnError::in_child(index, step, self.subject(step, cause), cause)
+        let subject = self.subject(index, step, cause);
+        SpawnError::in_child(index, step, self.describe(step, cause), subject, cause)
     }
 
-    /// The step in words. A search that found nothing names the program and
-    /// where it was looked for, since no candidate is more to blame than another.
-    fn subject(&self, step: Step, cause: Cause) -> String {
-        let strings = crate::plan::Strings(self.strings.text());
-        let candidates = self.scratch.steps.iter().filter(|step| matches!(step, Step::Exec { .. }));
-        let missing = [Errno::NOENT, Errno::NOTDIR].map(|e| Cause::Errno(e.raw_os_error()));
-        let Step::Exec { path } = step else {
-            return strings.show(step).to_string();
-        };
-        let count = candidates.count();
-        if count == 1 || !missing.contains(&cause) {
-            return strings.show(step).to_string();
+    /// The step in words. A search that found nothing names the program and in
+    /// how many places it was looked for.
+    fn describe(&self, step: Step, cause: Cause) -> String {
+        let strings = self.texts();
+        match step {
+            Step::Exec { path } if self.is_nowhere(step, cause) => {
+                let name = subject::name(strings.get(path)).as_bytes().escape_ascii();
+                let count = self.candidates().count();
+                format!("execve \"{name}\" in {count} directories of PATH")
+            }
+            _ => strings.show(step).to_string(),
         }
-        // The program's name follows the last slash of each candidate.
-        let path = strings.get(path);
-        let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
-        format!("execve \"{}\" in {count} directories of PATH", name.escape_ascii())
     }
 
     /// Whether a spawn that failed since the kernel refused a feature may be

@@ -240,8 +240,8 @@ impl<'p> Opened<'p, '_> {
             return;
         }
         let Prepared { openers, scratch, setup, clone, .. } = &mut *self.prepared;
-        let Scratch { theirs, marked, lent, .. } = scratch;
-        let made = theirs.iter().flatten().map(AsRawFd::as_raw_fd);
+        let Scratch { made, marked, lent, .. } = scratch;
+        let made = made.iter().filter_map(|made| made.theirs.as_ref()).map(AsRawFd::as_raw_fd);
         let given = openers.iter().filter_map(|opener| opener.number());
         let others = setup.early.iter().chain(&setup.landlock).chain(&clone.program);
         let all = made.chain(given).chain(others.map(PassedFd::number));

@@ -1,11 +1,14 @@
 //! From a prepared command to a running child, or to an error and nothing left.
 //!
 //! * [`prepare`]: all that spawns share, worked out once.
-//! * [`setup`]: what is to be set up, as steps.
-//! * [`opener`]: how each channel's ends come about.
+//! * [`check`]: what can't be set up.
+//! * [`setup`]: what is to be set up, as steps; [`child_files`]: files that the child opens.
+//! * [`opener`]: how each channel's ends come about; [`fifo`]: those of a named pipe;
+//!   [`terminals`]: which channels are PTYs.
 //! * [`open`]: the channels of one spawn, and the plan that they make whole.
 //! * [`launcher`]: low numbers for fds with high ones.
 //! * [`launch`]: the clone, and what the child reported.
+//! * [`error`], [`subject`]: what is said of a spawn that failed.
 
 extern crate std;
 
@@ -19,12 +22,17 @@ use std::vec::Vec;
 use crate::channel::{ChannelInfo, PassedFd};
 use crate::child::{Child, OnDrop};
 use crate::command::{Command, Namespaces, PlanError};
-use crate::plan::{Cell, Label, Mapping, Step};
+use crate::plan::{Cell, Label, Mapping, Names, Step, Strings};
 use crate::sys::hook::Hook;
 use crate::sys::memory::Region;
-use crate::sys::{Errno, Features};
+use crate::sys::{Errno, Features, numbers, signals};
 
+mod check;
+mod child_files;
+mod cpus;
+mod environment;
 mod error;
+mod fifo;
 mod id_maps;
 mod launch;
 mod launcher;
@@ -33,11 +41,14 @@ mod opener;
 mod prepare;
 mod setup;
 mod strings;
+mod subject;
+mod terminals;
 
 pub use self::error::SpawnError;
 pub use self::launcher::Launcher;
 pub use self::open::Opened;
-use self::opener::Opener;
+use self::opener::{Made, Opener};
+pub use self::subject::Subject;
 
 /// A command with everything worked out: spawns again and again, without
 /// allocation in parent or child.
@@ -69,6 +80,7 @@ pub struct Prepared<'fd> {
     labels: Box<[Label]>,
     clone: CloneExtras<'fd>,
     setup: setup::Steps<'fd>,
+    terminals: terminals::Terminals,
     /// Signals, mask and exec.
     finish: Vec<Step>,
     limit: i32,
@@ -102,9 +114,9 @@ impl CloneExtras<'_> {
 #[derive(Debug)]
 struct Scratch {
     region: Region,
-    /// The child's ends that the parent closes after the fork, one for each
-    /// opener.
-    theirs: Vec<Option<OwnedFd>>,
+    /// What the openers have made, one for each: the child's ends, which the
+    /// parent closes after the fork.
+    made: Vec<Made>,
     map: Vec<Mapping>,
     cells: Vec<Cell>,
     /// Steps before the fd map, with the numbers of this spawn in them.
@@ -127,7 +139,7 @@ impl Scratch {
     fn new(region: Region, entries: usize, openers: usize, steps: usize) -> Self {
         Self {
             region,
-            theirs: Vec::with_capacity(openers),
+            made: Vec::with_capacity(openers),
             map: Vec::with_capacity(entries),
             // Never fewer than kept fds, so that a free number is found.
             cells: iter::repeat_n(Cell::NEW, entries.max(KEPT_MAX)).collect(),
@@ -167,6 +179,17 @@ struct Entry {
     channel: usize,
 }
 
+/// What this platform calls the numbers in steps.
+const NAMES: Names =
+    Names { signals: signals::NAMES, limits: numbers::LIMITS, namespaces: numbers::NAMESPACES };
+
+impl Prepared<'_> {
+    /// What steps name.
+    fn texts(&self) -> Strings<'_> {
+        Strings { text: self.strings.text(), names: NAMES }
+    }
+}
+
 impl Command<'_> {
     /// Prepares and spawns once.
     ///
@@ -197,6 +220,7 @@ impl<'fd> Prepared<'fd> {
             labels: self.labels.clone(),
             clone: self.clone.clone(),
             setup: self.setup.clone(),
+            terminals: self.terminals.clone(),
             finish: self.finish.clone(),
             limit: self.limit,
             features: self.features,

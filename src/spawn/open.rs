@@ -9,19 +9,18 @@ use std::thread;
 
 use super::launcher::{Launcher, Lent};
 use super::opener::failed;
-use super::{Opener, Prepared, Scratch, SpawnError};
+use super::terminals::CONTROLLING;
+use super::{Opener, Prepared, Scratch, SpawnError, Subject};
 use crate::channel::PassedFd;
 use crate::child::{Child, Ends};
 use crate::limits::{BUSY_SLEEP_MAX, BUSY_SLEEP_MIN, SHARED_FD_MAX};
-use crate::plan::{
-    Closing, Mapping, Parts, Plan, Problem, Step, Strings, Unsolvable, lay_out, number_of,
-};
+use crate::plan::{Closing, Mapping, Parts, Plan, Problem, Step, Unsolvable, lay_out, number_of};
 use crate::sys::memory::SharedWord;
 use crate::sys::{Errno, Features, fd, process};
 
 /// A spawn about to happen: its channels are open, its plan is complete.
 ///
-/// Dropped, it closes what was opened, and nothing that was given.
+/// Dropped, it closes what was opened and gives back what was given.
 ///
 /// ```
 /// use forkplan::Command;
@@ -102,7 +101,7 @@ impl Opened<'_, '_> {
     pub fn plan(&self) -> Plan<'_> {
         Plan {
             steps: &self.prepared.scratch.steps,
-            strings: Strings(self.prepared.strings.text()),
+            strings: self.prepared.texts(),
             labels: &self.prepared.labels,
             program: self.prepared.strings.program(),
             namespaces: self.prepared.clone.namespaces.bits(),
@@ -131,7 +130,14 @@ impl Opened<'_, '_> {
                     thread::sleep(busy);
                     busy *= 2;
                 }
-                result => return result,
+                Ok(child) => {
+                    let Prepared { openers, scratch, .. } = &mut *self.prepared;
+                    for (opener, made) in openers.iter().zip(scratch.made.drain(..)) {
+                        opener.settle(made);
+                    }
+                    return Ok(child);
+                }
+                Err(error) => return Err(error),
             }
             self.complete_plan()?;
         }
@@ -151,30 +157,41 @@ impl Opened<'_, '_> {
                     from if from == entry.fd => Step::ClearCloexec { fd: from },
                     from => Step::Dup2 { from, to: entry.fd },
                 };
-                SpawnError::in_parent(step.to_string(), errno.raw_os_error())
+                let subject = match step {
+                    Step::Dup2 { from, to } => Subject::Move { from, to },
+                    _ => Subject::Fd(source.number()),
+                };
+                SpawnError::in_parent(step.to_string(), subject, errno)
             })?;
         }
         let Prepared { setup, clone, .. } = &*self.prepared;
         let others = setup.early.iter().chain(&setup.landlock).chain(&clone.program);
         for other in others.chain(&clone.cgroup) {
             fd::check_open(other.as_fd()).map_err(|errno| {
-                SpawnError::in_parent(format!("fd {}", other.number()), errno.raw_os_error())
+                let fd = other.number();
+                SpawnError::in_parent(format!("fd {fd}"), Subject::Fd(fd), errno)
             })?;
         }
         Ok(())
     }
 
     fn open_channels(&mut self) -> Result<(), SpawnError> {
-        let Prepared { openers, scratch, .. } = &mut *self.prepared;
-        scratch.theirs.clear();
+        let Prepared { openers, entries, infos, scratch, .. } = &mut *self.prepared;
         scratch.marked.clear();
-        for opener in openers.iter() {
-            let (ours, their) = opener.open()?;
-            scratch.marked.extend(ours.iter().chain(&their).map(AsRawFd::as_raw_fd));
-            if let Some(end) = ours {
-                self.ends.push(end);
+        let mut infos = infos.iter();
+        for (opener, channel) in openers.iter().zip(0..) {
+            let entry = || entries.iter().find(|entry| entry.channel == channel);
+            let target = || entry().map_or(-1, |entry| entry.fd);
+            let mut made = opener.open(infos.as_slice().first(), target)?;
+            if opener.makes_its_ends() {
+                let ends = made.ours.iter().chain(&made.theirs);
+                scratch.marked.extend(ends.map(AsRawFd::as_raw_fd));
             }
-            scratch.theirs.push(their);
+            if let Some(end) = made.ours.take() {
+                self.ends.push(end);
+                infos.next();
+            }
+            scratch.made.push(made);
         }
         scratch.marked.sort_unstable();
         Ok(())
@@ -190,7 +207,7 @@ impl Opened<'_, '_> {
         let Prepared { openers, entries, scratch, .. } = &mut *self.prepared;
         scratch.map.clear();
         for entry in entries.iter() {
-            let opened = scratch.theirs[entry.channel].as_ref().map(OwnedFd::as_raw_fd);
+            let opened = scratch.made[entry.channel].theirs.as_ref().map(OwnedFd::as_raw_fd);
             let source = opened.or_else(|| openers[entry.channel].number());
             let source = source.ok_or_else(|| failed("open")(Errno::BADF))?;
             scratch.map.push(Mapping { target: entry.fd, source });
@@ -215,8 +232,8 @@ impl Opened<'_, '_> {
     /// Notes the fds that steps need besides the map, and the steps that have
     /// numbers of this spawn in them.
     fn note_needed(&mut self) {
-        let Prepared { clone, setup, scratch, .. } = &mut *self.prepared;
-        let Scratch { before, early, keep, .. } = scratch;
+        let Prepared { clone, setup, terminals, scratch, .. } = &mut *self.prepared;
+        let Scratch { made, before, early, keep, .. } = scratch;
         early.clear();
         early.extend(setup.early.iter().map(PassedFd::number));
         before.clear();
@@ -226,6 +243,13 @@ impl Opened<'_, '_> {
             before.extend([Step::Close { fd: writer }, Step::AwaitParent { fd: reader }]);
         }
         before.extend_from_slice(&setup.before);
+        let slave = terminals.controlling.and_then(|index| made[index].theirs.as_ref());
+        if let Some(slave) = slave.map(OwnedFd::as_raw_fd) {
+            early.push(slave);
+            for step in before.iter_mut().filter(|step| **step == CONTROLLING) {
+                *step = Step::ControllingTerminal { fd: slave };
+            }
+        }
         keep.clear();
         keep.extend(self.notice.as_ref().map(|(_, writer)| writer.as_raw_fd()));
         keep.extend(setup.landlock.iter().chain(&clone.program).map(PassedFd::number));
@@ -278,8 +302,12 @@ impl Opened<'_, '_> {
 
 impl Drop for Opened<'_, '_> {
     fn drop(&mut self) {
-        let Scratch { theirs, spares, spare_numbers, .. } = &mut self.prepared.scratch;
-        theirs.clear();
+        self.give_terminals_back();
+        let Prepared { openers, scratch, .. } = &mut *self.prepared;
+        let Scratch { made, spares, spare_numbers, .. } = scratch;
+        for (opener, made) in openers.iter().zip(made.drain(..)) {
+            opener.take_back(made);
+        }
         spares.clear();
         spare_numbers.clear();
     }

@@ -2,23 +2,21 @@
 
 extern crate std;
 
-use std::collections::BTreeMap;
-use std::env;
-use std::ffi::{OsStr, OsString};
 use std::format;
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::string::{String, ToString};
 use std::sync::Arc;
 use std::vec;
 use std::vec::Vec;
 
+use super::environment::{Variables, checked};
 use super::opener::openers;
 use super::setup::map_lines;
 use super::strings::{Extra, Frozen, Scripts, Strings, TooLong};
-use super::{CloneExtras, Entry, Prepared, Scratch, new_region, steps_max};
-use crate::channel::{Channel, ChannelInfo};
-use crate::command::{Command, Environment, Mapped, Namespaces, PlanError};
+use super::terminals::Terminals;
+use super::{CloneExtras, Entry, Prepared, Scratch, child_files, new_region, steps_max};
+use crate::channel::{Channel, ChannelInfo, Name, OwnedName};
+use crate::command::{Command, Mapped, Namespaces, PlanError};
 use crate::plan::{Finish, Label, Program, Step, Text, candidates, finish};
 use crate::signal::Signal;
 use crate::sys::memory::Region;
@@ -37,24 +35,28 @@ impl<'fd> Command<'fd> {
 
     /// With this stack, or a new one.
     pub(super) fn prepare_on(&self, region: Option<Region>) -> Result<Prepared<'fd>, PlanError> {
-        let features = self.features()?;
+        let channels = self.all_channels();
+        let features = self.features(&channels)?;
         self.check_setup(features)?;
         let limit = fd::limit();
-        let channels = self.all_channels();
         let entries = entries(&channels, limit)?;
         check_names(&channels)?;
 
         let mut strings = Strings::default();
-        let environment = environment(&self.env, &self.setup.pid_keys)?;
+        let environment = Variables::new(&self.env)?;
         let labels = labels(&mut strings, &channels, &entries)?;
         let program = self.program(&mut strings, &environment)?;
-        let setup = self.setup_steps(&mut strings)?;
-        let mut finish: Vec<Step> = finish(&self.finish(&mut strings, features)?).collect();
+        let terminals = Terminals::among(&channels, &self.setup)?;
+        let pty = terminals.controlling.is_some();
+        let setup = self.setup_steps(&channels, &mut strings, pty)?;
+        let mut finish: Vec<Step> =
+            finish(&self.finish(&mut strings, &environment, features)?).collect();
         let (exec, shell) = self.exec_steps(&mut strings, &environment)?;
         finish.extend(exec);
-        let pid_keys = self.setup.pid_keys.iter().map(|key| key.as_bytes().into()).collect();
+        let pid_keys = environment.pid_keys.iter().map(|key| key.as_bytes().into()).collect();
         let extra = Extra { pid_keys, shell };
 
+        let infos = infos(&channels, self.default_writer.as_ref())?;
         let openers = openers(&channels)?;
         let fixed = setup.before.len() + setup.after.len() + finish.len();
         let region = region.map_or_else(new_region, Ok)?;
@@ -68,11 +70,12 @@ impl<'fd> Command<'fd> {
         Ok(Prepared {
             strings: strings.freeze(program, extra),
             openers,
-            infos: infos(&channels),
+            infos,
             entries: entries.into(),
             labels: labels.into(),
             clone: self.clone_extras(),
             setup,
+            terminals,
             finish,
             limit,
             features,
@@ -83,7 +86,12 @@ impl<'fd> Command<'fd> {
         })
     }
 
-    fn finish(&self, strings: &mut Strings, features: Features) -> Result<Finish, PlanError> {
+    fn finish(
+        &self,
+        strings: &mut Strings,
+        environment: &Variables,
+        features: Features,
+    ) -> Result<Finish, PlanError> {
         let setup = &self.setup;
         let ignored = signal_set(&setup.ignored_signals)?;
         let default = self.ignored_by_parent() | signal_set(&setup.default_signals)?;
@@ -100,7 +108,7 @@ impl<'fd> Command<'fd> {
             default_signals: default & !ignored,
             ignored_signals: ignored,
             mask: signal_set(&self.blocked_signals)?,
-            pids: setup.pid_keys.len() as u32,
+            pids: environment.pid_keys.len() as u32,
             hook: setup.hook.is_some(),
             filter,
         })
@@ -110,12 +118,9 @@ impl<'fd> Command<'fd> {
     fn exec_steps(
         &self,
         strings: &mut Strings,
-        environment: &BTreeMap<OsString, OsString>,
+        environment: &Variables,
     ) -> Result<(Vec<Step>, Option<Scripts>), PlanError> {
         if let Some(program) = &self.setup.program_fd {
-            if fd::is_script(program.as_fd()) {
-                return Err(PlanError::ScriptByFd);
-            }
             return Ok((vec![Step::ExecFd { fd: program.number() }], None));
         }
         let paths = self.candidates(strings, environment)?;
@@ -145,14 +150,14 @@ impl<'fd> Command<'fd> {
     }
 
     /// What the kernel has and the user does not exclude.
-    fn features(&self) -> Result<Features, PlanError> {
+    fn features(&self, channels: &[Mapped<'_>]) -> Result<Features, PlanError> {
         let mut features = (Features::of_this_kernel() - self.without).consistent();
         if self.inherit_unnamed_fds {
             // The step that ends the sharing leaves fds behind, so there is none
             // here, and the moves would be the parent's.
             features -= Features::SHARED_FILES;
         }
-        if self.must_fork() {
+        if self.must_fork() || child_files::are_asked_for(channels) {
             features = (features - Features::SHARED_MEMORY).consistent();
         }
         let missing = self.require - features;
@@ -188,7 +193,7 @@ impl<'fd> Command<'fd> {
     fn program(
         &self,
         strings: &mut Strings,
-        environment: &BTreeMap<OsString, OsString>,
+        environment: &Variables,
     ) -> Result<Program, PlanError> {
         let args = strings.next()?;
         let arg0 = self.arg0.as_ref().unwrap_or(&self.program);
@@ -197,12 +202,12 @@ impl<'fd> Command<'fd> {
             strings.push(&[checked(arg, || format!("argument {number}"))?])?;
         }
         let env = strings.next()?;
-        for (key, value) in environment {
+        for (key, value) in &environment.texts {
             strings.push(&[key.as_bytes(), b"=", value.as_bytes()])?;
         }
         // Each string takes a byte or more of the 4 GiB.
-        let (arg_count, env_count) = (self.args.len() as u32 + 1, environment.len() as u32);
-        let pid_count = self.setup.pid_keys.len() as u32;
+        let (arg_count, env_count) = (self.args.len() as u32 + 1, environment.texts.len() as u32);
+        let pid_count = environment.pid_keys.len() as u32;
         Ok(Program { args, arg_count, env, env_count, pid_count })
     }
 
@@ -210,15 +215,14 @@ impl<'fd> Command<'fd> {
     fn candidates(
         &self,
         strings: &mut Strings,
-        environment: &BTreeMap<OsString, OsString>,
+        environment: &Variables,
     ) -> Result<Vec<Text>, PlanError> {
         let program = checked(&self.program, || "program".into())?;
         if program.is_empty() {
             return Err(PlanError::EmptyProgram);
         }
-        let path = environment.get(OsStr::new("PATH")).map(|path| path.as_bytes());
         let mut paths = Vec::new();
-        for (dir, name) in candidates(program, path) {
+        for (dir, name) in candidates(program, environment.path()) {
             let slash: &[u8] = if dir.is_empty() || dir.ends_with(b"/") { b"" } else { b"/" };
             paths.push(strings.push(&[dir, slash, name])?);
         }
@@ -240,7 +244,7 @@ impl<'fd> Command<'fd> {
 }
 
 /// A bit for each signal.
-fn signal_set(signals: &[Signal]) -> Result<u64, PlanError> {
+pub(super) fn signal_set(signals: &[Signal]) -> Result<u64, PlanError> {
     signals.iter().try_fold(0, |set, signal| match signal.number() {
         number @ 1..=signals::SIGNAL_MAX => Ok(set | bit(number)),
         number => Err(PlanError::BadSignal { signal: number }),
@@ -249,51 +253,6 @@ fn signal_set(signals: &[Signal]) -> Result<u64, PlanError> {
 
 fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
-}
-
-/// The string's bytes, if there is no NUL in them.
-pub(super) fn checked(string: &OsStr, what: impl FnOnce() -> String) -> Result<&[u8], PlanError> {
-    let bytes = string.as_bytes();
-    if bytes.contains(&0) {
-        return Err(PlanError::NulByte { what: what() });
-    }
-    Ok(bytes)
-}
-
-/// The child's environment, sorted by key.
-fn environment(
-    asked: &Environment,
-    pid_keys: &[OsString],
-) -> Result<BTreeMap<OsString, OsString>, PlanError> {
-    let mut all = BTreeMap::new();
-    if !asked.clear {
-        all.extend(env::vars_os());
-    }
-    for (key, value) in &asked.changes {
-        checked_key(key)?;
-        match value {
-            Some(value) => {
-                checked(value, || format!("value of environment variable {key:?}"))?;
-                all.insert(key.clone(), value.clone());
-            }
-            None => {
-                all.remove(key);
-            }
-        }
-    }
-    for key in pid_keys {
-        checked_key(key)?;
-        all.remove(key);
-    }
-    Ok(all)
-}
-
-fn checked_key(key: &OsStr) -> Result<(), PlanError> {
-    let bytes = checked(key, || format!("name of environment variable {key:?}"))?;
-    match bytes.is_empty() || bytes.contains(&b'=') {
-        true => Err(PlanError::BadEnvKey { key: key.into() }),
-        false => Ok(()),
-    }
 }
 
 /// The fd map, sorted by child fd.
@@ -353,12 +312,24 @@ fn labels(
 }
 
 /// The channels of which the parent has an end, in their order.
-fn infos(channels: &[Mapped<'_>]) -> Arc<[ChannelInfo]> {
+fn infos(
+    channels: &[Mapped<'_>],
+    default_writer: Option<&OwnedName>,
+) -> Result<Arc<[ChannelInfo]>, PlanError> {
     let with_end = channels.iter().filter_map(|mapped| {
         let end = mapped.channel.end_info()?;
-        Some(ChannelInfo { name: mapped.name.clone(), fds: mapped.fds.clone().into(), end })
+        let (name, fds) = (mapped.name.clone(), mapped.fds.clone().into());
+        Some(ChannelInfo { name, fds, end, default_writer: false })
     });
-    with_end.collect()
+    let mut infos: Vec<ChannelInfo> = with_end.collect();
+    let name = default_writer.map_or(Name::Fd(0), OwnedName::get);
+    let writes = |info: &&mut ChannelInfo| info.is(name) && info.end.direction.writes();
+    match infos.iter_mut().find(writes) {
+        Some(info) => info.default_writer = true,
+        None if default_writer.is_none() => {}
+        None => return Err(PlanError::BadDefaultWriter { name: name.to_string() }),
+    }
+    Ok(infos.into())
 }
 
 impl From<TooLong> for PlanError {

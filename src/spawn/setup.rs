@@ -8,15 +8,19 @@ use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
 
-use super::prepare::checked;
+use super::check::in_range;
+use super::child_files::open_steps;
+use super::cpus;
+use super::environment::checked;
+use super::prepare::signal_set;
 use super::strings::Strings;
+use super::terminals;
 use crate::channel::PassedFd;
 use crate::command::{
-    Command, Directory, Groups, IdRange, Namespaces, PlanError, Scheduler, Setup,
+    Command, Directory, Groups, IdRange, Mapped, Namespaces, PlanError, Scheduler,
 };
 use crate::plan::Step;
-use crate::sys::numbers::LINUX_STEPS;
-use crate::sys::{Errno, Features, users};
+use crate::sys::{Errno, users};
 
 /// Linux's `SECCOMP` limit, `BPF_MAXINSNS`.
 const FILTER_MAX: usize = 4096;
@@ -63,41 +67,6 @@ impl<'fd> Command<'fd> {
             || s.hook.is_some()
     }
 
-    /// Checks that nothing asked for contradicts something else, or is not had
-    /// here.
-    pub(super) fn check_setup(&self, features: Features) -> Result<(), PlanError> {
-        let s = &self.setup;
-        let contradicts = |first, second| Err(PlanError::Contradiction { first, second });
-        if s.setsid && s.process_group.is_some() {
-            return contradicts("setsid", "process_group");
-        }
-        let namespaces = s.namespaces.unwrap_or(Namespaces::empty());
-        let maps = !s.uid_map.is_empty() || !s.gid_map.is_empty();
-        if maps && !namespaces.contains(Namespaces::USER) {
-            return contradicts("uid_map or gid_map", "no new user namespace");
-        }
-        if (s.private_mounts || s.pivot_root.is_some()) && !namespaces.contains(Namespaces::MOUNT) {
-            return contradicts("private_mounts or pivot_root", "no new mount namespace");
-        }
-        if let (Some(bounding), Some(ambient)) = (s.bounding, s.ambient) {
-            if !bounding.contains(ambient) {
-                return contradicts("ambient_capabilities", "a bounding_set without them");
-            }
-        }
-        if s.shell.is_some() && s.program_fd.is_some() {
-            return contradicts("shell_fallback", "program_fd");
-        }
-        if s.cgroup.is_some() && !features.contains(Features::CLONE3) {
-            return Err(PlanError::MissingFeature { features: Features::CLONE3 });
-        }
-        if !LINUX_STEPS {
-            if let Some(what) = linux_only(s) {
-                return Err(PlanError::Unsupported { what });
-            }
-        }
-        Ok(())
-    }
-
     /// The steps. Reasons for the order, where it is ours:
     ///
     /// * what needs privileges comes before they go: namespaces, `/proc`,
@@ -106,16 +75,28 @@ impl<'fd> Command<'fd> {
     /// * a session comes before its terminal, and that before a foreground group;
     /// * limits come after the fd map, for a low `RLIMIT_NOFILE` would forbid it;
     /// * groups, gid, uid: each takes away the right to change the next;
+    /// * securebits after ambient capabilities, since they can forbid to keep
+    ///   capabilities and to raise any: `CAP_SETPCAP` is kept for them, and exec takes
+    ///   it away;
+    /// * files that the child opens after the ids, so with the program's rights;
     /// * the parent's death after the ids, since a change of ids clears it;
     /// * Landlock after all that opens a file.
-    pub(super) fn setup_steps(&self, strings: &mut Strings) -> Result<Steps<'fd>, PlanError> {
+    ///
+    /// `pty`: one of the channels is to be the controlling terminal.
+    pub(super) fn setup_steps(
+        &self,
+        channels: &[Mapped<'fd>],
+        strings: &mut Strings,
+        pty: bool,
+    ) -> Result<Steps<'fd>, PlanError> {
         let mut steps = Steps::default();
         self.namespace_steps(&mut steps, strings)?;
-        self.session_steps(&mut steps)?;
+        self.session_steps(&mut steps, pty)?;
         self.directory_steps(&mut steps, strings)?;
         self.limit_steps(&mut steps, strings)?;
         self.identity_steps(&mut steps, strings)?;
-        self.restriction_steps(&mut steps);
+        steps.after.extend(open_steps(channels, strings)?);
+        self.restriction_steps(&mut steps)?;
         Ok(steps)
     }
 
@@ -148,14 +129,17 @@ impl<'fd> Command<'fd> {
         Ok(())
     }
 
-    fn session_steps(&self, steps: &mut Steps<'fd>) -> Result<(), PlanError> {
+    fn session_steps(&self, steps: &mut Steps<'fd>, pty: bool) -> Result<(), PlanError> {
         let s = &self.setup;
-        if s.setsid {
+        if s.setsid || pty {
             steps.before.push(Step::SetSid);
         }
         if let Some(pgid) = s.process_group {
             in_range("process_group", pgid.into(), 0..=i64::from(i32::MAX))?;
             steps.before.push(Step::SetPgid { pgid });
+        }
+        if pty {
+            steps.before.push(terminals::CONTROLLING);
         }
         if let Some(terminal) = &s.controlling_terminal {
             steps.before.push(Step::ControllingTerminal { fd: terminal.number() });
@@ -209,7 +193,9 @@ impl<'fd> Command<'fd> {
             }
             let limits = [soft.to_ne_bytes(), hard.to_ne_bytes()].concat();
             let limits = strings.push_bytes(&limits)?;
-            steps.after.push(Step::SetLimit { resource: resource.0, limits });
+            let unknown = PlanError::Unsupported { what: resource.name() };
+            let resource = resource.number().ok_or(unknown)?;
+            steps.after.push(Step::SetLimit { resource, limits });
         }
         if let Some(scheduler) = s.scheduler {
             let (policy, priority) = scheduler.numbers();
@@ -225,7 +211,7 @@ impl<'fd> Command<'fd> {
             steps.after.push(Step::SetNice { nice });
         }
         if let Some(cpus) = &s.affinity {
-            let mask = strings.push_bytes(&cpu_mask(cpus)?)?;
+            let mask = strings.push_bytes(&cpus::mask(cpus)?)?;
             steps.after.push(Step::SetAffinity { mask });
         }
         if let Some(priority) = s.io_priority {
@@ -248,9 +234,13 @@ impl<'fd> Command<'fd> {
             // −1, which the kernel reads as "leave it".
             in_range(what, id.unwrap_or(0).into(), 0..=i64::from(u32::MAX) - 1)?;
         }
-        if let Some(bits) = s.secure_bits {
-            steps.after.push(Step::SecureBits { bits });
-        }
+        let secure_bits = s.secure_bits.map(|bits| Step::SecureBits { bits });
+        // The right to set them goes with the user.
+        let (early, late) = match s.ambient {
+            Some(_) => (None, secure_bits),
+            None => (secure_bits, None),
+        };
+        steps.after.extend(early);
         if let Some(bounding) = s.bounding {
             steps.after.push(Step::LimitBoundingSet { keep: bounding.bits() });
         }
@@ -270,9 +260,10 @@ impl<'fd> Command<'fd> {
         if let Some(ambient) = s.ambient {
             // What the kernel does not know it refuses, by name.
             let capabilities = ambient.bits();
-            steps.after.push(Step::SetCapabilities { capabilities });
+            steps.after.push(Step::SetCapabilities { capabilities, setpcap: late.is_some() });
             steps.after.push(Step::RaiseAmbient { capabilities });
         }
+        steps.after.extend(late);
         Ok(())
     }
 
@@ -299,9 +290,10 @@ impl<'fd> Command<'fd> {
         }
     }
 
-    fn restriction_steps(&self, steps: &mut Steps<'fd>) {
+    fn restriction_steps(&self, steps: &mut Steps<'fd>) -> Result<(), PlanError> {
         let s = &self.setup;
         if let Some(signal) = s.parent_death {
+            signal_set(&[signal])?;
             steps.after.push(Step::ParentDeathSignal { signal: signal.number() });
             // In a namespace of its own the child does not see its parent.
             if !s.namespaces.is_some_and(|kinds| kinds.contains(Namespaces::PID)) {
@@ -316,6 +308,7 @@ impl<'fd> Command<'fd> {
             steps.after.push(Step::Landlock { fd: ruleset.number() });
             steps.landlock = Some(ruleset.clone());
         }
+        Ok(())
     }
 
     /// The filter's bytes, checked.
@@ -323,42 +316,6 @@ impl<'fd> Command<'fd> {
         let Some(filter) = &self.setup.seccomp else { return Ok(None) };
         in_range("the filter's length", filter.len() as i64, 1..=FILTER_MAX as i64)?;
         Ok(Some(filter.iter().flat_map(|instruction| instruction.bytes()).collect()))
-    }
-}
-
-/// What is asked for that only Linux has.
-fn linux_only(s: &Setup<'_>) -> Option<&'static str> {
-    let asked = [
-        (s.scheduler.is_some(), "scheduler"),
-        (s.affinity.is_some(), "cpu_affinity"),
-        (s.io_priority.is_some(), "io_priority"),
-        (s.oom_score_adj.is_some(), "oom_score_adj"),
-        (s.coredump_filter.is_some(), "coredump_filter"),
-        (s.parent_death.is_some(), "parent_death_signal"),
-        (s.no_new_privs, "no_new_privs"),
-        (s.secure_bits.is_some(), "securebits"),
-        (s.bounding.is_some(), "bounding_set"),
-        (s.ambient.is_some(), "ambient_capabilities"),
-        (s.namespaces.is_some(), "unshare"),
-        (!s.joined.is_empty(), "join_namespace"),
-        (s.cgroup.is_some(), "cgroup"),
-        (s.private_mounts, "private_mounts"),
-        (s.pivot_root.is_some(), "pivot_root"),
-        (s.landlock.is_some(), "landlock"),
-        (s.seccomp.is_some(), "seccomp"),
-        (s.program_fd.is_some(), "program_fd"),
-    ];
-    asked.into_iter().find_map(|(asked, what)| asked.then_some(what))
-}
-
-fn in_range(
-    what: &'static str,
-    value: i64,
-    range: core::ops::RangeInclusive<i64>,
-) -> Result<(), PlanError> {
-    match range.contains(&value) {
-        true => Ok(()),
-        false => Err(PlanError::OutOfRange { what, value }),
     }
 }
 
@@ -372,21 +329,6 @@ fn write_number(
     let contents = strings.push_bytes(number.as_bytes())?;
     steps.before.push(Step::WriteFile { path, contents });
     Ok(())
-}
-
-/// A bit for each CPU, in whole words as the kernel wants it.
-fn cpu_mask(cpus: &[usize]) -> Result<Vec<u8>, PlanError> {
-    // Far above what any kernel is built for.
-    const CPU_MAX: usize = 1 << 16;
-    let Some(&highest) = cpus.iter().max() else {
-        return Err(PlanError::OutOfRange { what: "the number of CPUs", value: 0 });
-    };
-    in_range("a CPU", highest as i64, 0..=CPU_MAX as i64)?;
-    let mut words = vec![0usize; highest / usize::BITS as usize + 1];
-    for cpu in cpus {
-        words[cpu / usize::BITS as usize] |= 1 << (cpu % usize::BITS as usize);
-    }
-    Ok(words.iter().flat_map(|word| word.to_ne_bytes()).collect())
 }
 
 fn c_name(name: &OsStr) -> Result<CString, PlanError> {
@@ -431,3 +373,17 @@ pub(super) fn map_lines(ranges: &[IdRange]) -> std::string::String {
 
 // Everything that a prepared command keeps of this may go to another thread.
 static_assertions::assert_impl_all!(Steps<'static>: Send, Sync);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Resource;
+
+    #[test]
+    fn a_limit_that_the_platform_has_not_is_refused_by_name() {
+        let error = Command::new("true").rlimit(Resource::UNHEARD_OF, 0, 0).prepare().unwrap_err();
+        assert_eq!(error, PlanError::Unsupported { what: "RLIMIT_UNHEARD_OF" });
+        assert_eq!(error.to_string(), "RLIMIT_UNHEARD_OF: not on this platform");
+        assert_eq!(Resource::from_number(Resource::CORE.number().unwrap()), Resource::CORE);
+    }
+}

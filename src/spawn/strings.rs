@@ -150,6 +150,11 @@ impl Frozen {
         &self.pid_places
     }
 
+    /// The variable whose value is the pid at the place `slot`.
+    pub(super) fn pid_key(&self, slot: usize) -> Option<&[u8]> {
+        self.extra.pid_keys.get(slot).map(Vec::as_slice)
+    }
+
     pub(super) fn shell_argv(&self) -> &[*const *const c_char] {
         debug_assert_eq!(self.shell_argvs.len(), self.shell_argv.len());
         &self.shell_argv

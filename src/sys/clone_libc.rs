@@ -10,13 +10,9 @@ use super::{Errno, Features, check};
 /// What a child runs: it never comes back.
 pub(crate) type Entry = unsafe extern "C" fn(*mut c_void) -> !;
 
-/// What [`name`] says.
-pub(crate) const NAMES: [&str; 1] = ["fork"];
-
 /// The call that is made.
 pub(crate) fn name(_features: Features) -> &'static str {
-    let [fork] = NAMES;
-    fork
+    "fork"
 }
 
 /// A child, not yet known to have reached exec.

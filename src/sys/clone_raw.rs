@@ -34,13 +34,9 @@ const SIZE_WITHOUT_CGROUP: usize = 64;
 
 static_assertions::const_assert_eq!(size_of::<CloneArgs>(), 88);
 
-/// What [`name`] says.
-pub(crate) const NAMES: [&str; 2] = ["clone3", "clone"];
-
 /// The call that is made with these features.
 pub(crate) fn name(features: Features) -> &'static str {
-    let [clone3, clone] = NAMES;
-    if features.contains(Features::CLONE3) { clone3 } else { clone }
+    if features.contains(Features::CLONE3) { "clone3" } else { "clone" }
 }
 
 /// A child, not yet known to have reached exec.

@@ -115,6 +115,8 @@ mod linux {
 mod nowhere {
     use core::time::Duration;
 
+    use rustix::fd::{AsFd, BorrowedFd};
+
     use super::super::Errno;
     use super::super::poll::{Interest, Readiness};
 
@@ -143,6 +145,12 @@ mod nowhere {
         }
 
         pub(crate) fn wait(&self, _: &mut [Found], _: Option<Duration>) -> Result<usize, Errno> {
+            match *self {}
+        }
+    }
+
+    impl AsFd for Epoll {
+        fn as_fd(&self) -> BorrowedFd<'_> {
             match *self {}
         }
     }

@@ -118,10 +118,36 @@ pub(crate) fn lists_fds() -> bool {
     open(c"/proc/self/fd", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).is_ok()
 }
 
-/// Whether a file begins with `#!`. One that can't be read does not say so.
-pub(crate) fn is_script(fd: BorrowedFd<'_>) -> bool {
+/// The kind of a namespace, `CLONE_NEW*`, if the fd is that of one.
+/// `NS_GET_NSTYPE`, Linux 4.11.
+pub(crate) fn namespace_kind(fd: BorrowedFd<'_>) -> Option<u32> {
+    #[cfg(linux)]
+    {
+        use rustix::fd::AsRawFd;
+        const NS_GET_NSTYPE: libc::Ioctl = libc::_IO(0xb7, 3);
+        // SAFETY: the request takes no argument. Another kind of file may know the
+        // number, but no driver of Linux's has it.
+        let kind = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) };
+        u32::try_from(kind).ok()
+    }
+    #[cfg(not(linux))]
+    {
+        let _ = fd;
+        None
+    }
+}
+
+/// Whether a file begins with `#!`. `None` if it can't be read by this fd.
+pub(crate) fn is_script(fd: BorrowedFd<'_>) -> Option<bool> {
     let mut start = [0; 2];
-    rustix::io::pread(fd, &mut start, 0) == Ok(2) && start == *b"#!"
+    let read = rustix::io::pread(fd, &mut start, 0).ok()?;
+    Some(read == 2 && start == *b"#!")
+}
+
+/// Whether it is a file that can be opened without waiting and without effects.
+pub(crate) fn is_regular(fd: BorrowedFd<'_>) -> bool {
+    let mode = rustix::fs::fstat(fd).map_or(0, |stat| stat.st_mode);
+    rustix::fs::FileType::from_raw_mode(mode) == rustix::fs::FileType::RegularFile
 }
 
 /// Has a pipe hold at least so many bytes, if the kernel lets it; whether it held
@@ -145,6 +171,24 @@ pub(crate) fn grow_pipe(fd: BorrowedFd<'_>, size: usize) -> Result<bool, Errno> 
 /// Reads once. `Ok(0)` is the end of file.
 pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
     Ok(rustix::io::read(fd, buffer)?)
+}
+
+/// Writes once, to what never raises `SIGPIPE`: a terminal.
+pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    Ok(rustix::io::write(fd, bytes)?)
+}
+
+/// Writes all to a file.
+pub(crate) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::write(fd, bytes) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(written) => bytes = &bytes[written..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Writes one byte to a pipe whose reader waits for it.

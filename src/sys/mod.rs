@@ -8,8 +8,9 @@
 //! * [`clone`]: one way to make a child that shares the parent's memory, one to
 //!   make a child that has a copy.
 //! * [`features`], [`probe`]: what the kernel has.
-//! * [`fd`], [`slot`], [`memory`], [`shelf`], [`poll`], [`epoll`], [`process`],
-//!   [`signals`]: the parent's calls.
+//! * [`fd`], [`fifo`], [`memfd`], [`slot`], [`memory`], [`shelf`], [`once`], [`poll`],
+//!   [`epoll`], [`wake`], [`process`], [`signals`], [`socket`], [`terminal`]: the
+//!   parent's calls.
 
 #[cfg(not(unix))]
 compile_error!("forkplan is for Unix");
@@ -35,16 +36,22 @@ pub(crate) mod epoll;
 mod errno;
 pub(crate) mod fd;
 pub(crate) mod features;
+pub(crate) mod fifo;
 pub(crate) mod hook;
+pub(crate) mod memfd;
 pub(crate) mod memory;
 pub(crate) mod numbers;
+pub(crate) mod once;
 pub(crate) mod poll;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod shelf;
 pub(crate) mod signals;
 pub(crate) mod slot;
+pub(crate) mod socket;
+pub(crate) mod terminal;
 pub(crate) mod users;
+pub(crate) mod wake;
 
 pub(crate) use self::errno::{Errno, Message};
 use self::errno::{check, last_errno};

@@ -7,9 +7,24 @@ use bitflags::bitflags;
 use super::{Errno, check};
 
 bitflags! {
-    /// What a source of the pump waits for.
+    /// What a source of a pump waits for, in a loop that is not the pump's:
+    /// [`Change`](crate::Change).
+    ///
+    /// ```
+    /// use forkplan::Interest;
+    ///
+    /// // What poll(2) is asked for.
+    /// let events = |interest: Interest| {
+    ///     let read = if interest.contains(Interest::READ) { libc::POLLIN } else { 0 };
+    ///     let write = if interest.contains(Interest::WRITE) { libc::POLLOUT } else { 0 };
+    ///     read | write
+    /// };
+    /// assert_eq!(events(Interest::READ), libc::POLLIN);
+    /// // A hang-up is reported unasked.
+    /// assert_eq!(events(Interest::HANGUP), 0);
+    /// ```
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    pub(crate) struct Interest: u8 {
+    pub struct Interest: u8 {
         /// Something to read, or the end of file.
         const READ = 1 << 0;
         /// Room to write.
@@ -20,10 +35,28 @@ bitflags! {
 }
 
 bitflags! {
-    /// What poll found.
+    /// What a source of a pump was found ready for, by a loop that is not the
+    /// pump's: [`Pump::on_ready`](crate::Pump::on_ready).
+    ///
+    /// ```
+    /// use forkplan::Readiness;
+    ///
+    /// // What poll(2) has answered.
+    /// let readiness = |revents: i16| {
+    ///     let gone = libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
+    ///     let mut ready = Readiness::empty();
+    ///     ready.set(Readiness::READ, revents & libc::POLLIN != 0);
+    ///     ready.set(Readiness::WRITE, revents & libc::POLLOUT != 0);
+    ///     ready.set(Readiness::HANGUP, revents & gone != 0);
+    ///     ready
+    /// };
+    /// assert_eq!(readiness(libc::POLLIN | libc::POLLHUP), Readiness::READ | Readiness::HANGUP);
+    /// ```
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    pub(crate) struct Readiness: u8 {
+    pub struct Readiness: u8 {
+        /// There is something to read, or the end of file.
         const READ = 1 << 0;
+        /// There is room to write.
         const WRITE = 1 << 1;
         /// The other side is gone, or the fd is in error: a read or a write
         /// tells which.

@@ -199,6 +199,24 @@ pub(crate) fn status_after_reap(pidfd: BorrowedFd<'_>) -> Option<c_int> {
     }
 }
 
+/// How many bytes the kernel's sets of CPUs have.
+pub(crate) fn cpu_set_size() -> usize {
+    #[cfg(linux)]
+    {
+        // Far above what any kernel is built for.
+        let mut set = [0usize; 1024];
+        // SAFETY: the kernel writes at most the bytes given.
+        let size = unsafe {
+            libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&set), set.as_mut_ptr())
+        };
+        usize::try_from(size).unwrap_or(0)
+    }
+    #[cfg(not(linux))]
+    {
+        0
+    }
+}
+
 /// A pidfd for a child that is not reaped.
 #[cfg(not(raw_syscalls))]
 pub(crate) fn open_pidfd(pid: c_int) -> Option<OwnedFd> {
@@ -232,6 +250,45 @@ pub(crate) fn wait_for_probe(pid: c_int, pidfd: Option<&OwnedFd>) -> bool {
     false
 }
 
+#[cfg(linux)]
+fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: c_int, flags: c_long) -> Result<(), Errno> {
+    // SAFETY: no info is passed; the fd is alive.
+    let sent = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            c_long::from(pidfd.as_raw_fd()),
+            c_long::from(signal),
+            core::ptr::null::<libc::siginfo_t>(),
+            flags,
+        )
+    };
+    check(sent as c_int).map(drop)
+}
+
+/// Sends `signal` to the group that a child leads. By its number only if the
+/// child was not reaped: until then no other group has it.
+pub(crate) fn signal_group(
+    pid: c_int,
+    pidfd: Option<BorrowedFd<'_>>,
+    signal: c_int,
+    reaped: bool,
+) -> Result<(), Errno> {
+    #[cfg(linux)]
+    if let Some(pidfd) = pidfd {
+        /// Linux 6.9.
+        const PIDFD_SIGNAL_PROCESS_GROUP: c_long = 1 << 2;
+        match pidfd_send_signal(pidfd, signal, PIDFD_SIGNAL_PROCESS_GROUP) {
+            Err(errno) if refused(errno) => {}
+            result => return result,
+        }
+    }
+    if reaped || has_ended(pid, pidfd) == Err(Errno::CHILD) {
+        return Err(Errno::SRCH);
+    }
+    // SAFETY: no pointers. The pid is a child's that nobody has reaped.
+    check(unsafe { libc::kill(-pid, signal) }).map(drop)
+}
+
 /// Sends `signal` to a child that was not reaped.
 pub(crate) fn signal(
     pid: c_int,
@@ -240,19 +297,9 @@ pub(crate) fn signal(
 ) -> Result<(), Errno> {
     #[cfg(linux)]
     if let Some(pidfd) = pidfd {
-        // SAFETY: no info is passed; the fd is alive.
-        let sent = unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                c_long::from(pidfd.as_raw_fd()),
-                c_long::from(signal),
-                core::ptr::null::<libc::siginfo_t>(),
-                c_long::from(0),
-            )
-        };
-        match check(sent as c_int) {
+        match pidfd_send_signal(pidfd, signal, 0) {
             Err(errno) if refused(errno) => {}
-            result => return result.map(drop),
+            result => return result,
         }
     }
     // Without a pidfd the pid is all there is. A child that somebody else has
@@ -293,14 +340,8 @@ fn forked_without_exec(pid: c_int) -> Option<bool> {
     use rustix::fs::{Mode, OFlags};
 
     const PF_FORKNOEXEC: u64 = 0x40;
-    let mut path = *b"/proc/..........\0    \0";
-    let mut digits = [0; 11];
-    // SAFETY: eleven bytes.
-    unsafe { super::decimal::write(pid.unsigned_abs(), digits.as_mut_ptr()) };
-    let len = digits.iter().position(|&byte| byte == 0)?;
-    path[6..6 + len].copy_from_slice(&digits[..len]);
-    path[6 + len..6 + len + 6].copy_from_slice(b"/stat\0");
-    let path = CStr::from_bytes_until_nul(&path).ok()?;
+    let mut room = [0; PROC_PATH_SIZE];
+    let path = proc_path(pid, "stat", &mut room)?;
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let mut line = [0; 1024];
     let len = rustix::io::read(&file, &mut line).ok()?;
@@ -310,6 +351,43 @@ fn forked_without_exec(pid: c_int) -> Option<bool> {
     let flags = after.split(|&byte| byte == b' ').nth(7)?;
     let flags: u64 = core::str::from_utf8(flags).ok()?.parse().ok()?;
     Some(flags & PF_FORKNOEXEC != 0)
+}
+
+/// What `/proc/PID/` and a name of up to 13 bytes take.
+#[cfg(linux)]
+const PROC_PATH_SIZE: usize = 32;
+
+#[cfg(linux)]
+fn proc_path<'a>(pid: c_int, name: &str, room: &'a mut [u8; PROC_PATH_SIZE]) -> Option<&'a CStr> {
+    let mut digits = [0; 11];
+    // SAFETY: eleven bytes.
+    unsafe { super::decimal::write(pid.unsigned_abs(), digits.as_mut_ptr()) };
+    let len = digits.iter().position(|&byte| byte == 0)?;
+    let mut at = 0;
+    for part in [b"/proc/", &digits[..len], b"/", name.as_bytes(), b"\0"] {
+        room.get_mut(at..at + part.len())?.copy_from_slice(part);
+        at += part.len();
+    }
+    CStr::from_bytes_until_nul(room).ok()
+}
+
+/// Writes a file of a process in `/proc`, which takes the text whole or not at
+/// all. Allocates nothing.
+pub(crate) fn write_to_proc(pid: c_int, name: &str, text: &str) -> Result<(), Errno> {
+    #[cfg(linux)]
+    {
+        use rustix::fs::{Mode, OFlags};
+
+        let mut room = [0; PROC_PATH_SIZE];
+        let path = proc_path(pid, name, &mut room).ok_or(Errno::NOENT)?;
+        let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(rustix::io::write(&file, text.as_bytes()).map(drop)?)
+    }
+    #[cfg(not(linux))]
+    {
+        let _ = (pid, name, text);
+        Err(Errno::NOSYS)
+    }
 }
 
 #[cfg(not(linux))]

@@ -10,6 +10,8 @@ pub(crate) const SIGNAL_MAX: c_int = if cfg!(linux) { 64 } else { 31 };
 
 pub(crate) const SIGPIPE: c_int = libc::SIGPIPE;
 
+pub(crate) const SIGKILL: c_int = libc::SIGKILL;
+
 /// The names of signals, without `SIG`.
 pub(crate) const NAMES: &[(&str, c_int)] = &[
     ("HUP", libc::SIGHUP),

@@ -52,6 +52,21 @@ fn fds_under(process: &str) -> BTreeMap<i32, Open> {
     listed.into_iter().filter_map(look).collect()
 }
 
+/// Process group, session, terminal and the terminal's foreground group.
+pub(crate) fn session_of(pid: i32) -> [i32; 4] {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after = stat.rsplit(')').next().unwrap();
+    let field = |number: usize| after.split_whitespace().nth(number - 3).unwrap().parse().unwrap();
+    [field(5), field(6), field(7), field(8)]
+}
+
+/// A terminal as `/proc/PID/stat` has it.
+pub(crate) fn terminal_number(metadata: &fs::Metadata) -> i32 {
+    let device = metadata.rdev();
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    (minor & 0xff | major << 8 | (minor & !0xff) << 12) as i32
+}
+
 pub(crate) fn file_of(fd: impl AsFd) -> File {
     let stat = rustix::fs::fstat(fd).unwrap();
     (stat.st_dev, stat.st_ino)
@@ -84,4 +99,10 @@ pub(crate) fn with_fd(number: i32) -> BorrowedFd<'static> {
 pub(crate) fn owned(number: i32) -> OwnedFd {
     // SAFETY: as above; the test gives it up.
     unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// The highest CPU that this thread may run on.
+pub(crate) fn own_cpu() -> usize {
+    let mine = rustix::thread::sched_getaffinity(None).unwrap();
+    (0..rustix::thread::CpuSet::MAX_CPU).rfind(|&cpu| mine.is_set(cpu)).unwrap()
 }

@@ -1,4 +1,5 @@
-//! A program that stands still, to be looked at from outside.
+//! Programs without a loader and a runtime: one that stands still, to be looked
+//! at from outside, and one that ends.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -17,9 +18,20 @@ use core::time::Duration;
 /// the spawn has made.
 pub(crate) fn pause() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("forkplan-pause");
-        let image = image();
+    made(&PATH, "forkplan-pause", PAUSE)
+}
+
+/// An executable that ends well at once, also where there is nothing else: in an
+/// empty root.
+pub(crate) fn end() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    made(&PATH, "forkplan-end", END)
+}
+
+fn made(path: &'static OnceLock<PathBuf>, name: &str, code: &[u8]) -> &'static Path {
+    path.get_or_init(|| {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let image = image(code);
         if fs::read(&path).ok().as_ref() != Some(&image) {
             // Under its name it is complete from the start, whoever else is
             // writing one.
@@ -65,13 +77,16 @@ fn wait_until_it_runs(path: &Path) {
 
 /// `loop { pause() }`
 #[cfg(target_arch = "x86_64")]
-const CODE: &[u8] = &[0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7];
+const PAUSE: &[u8] = &[0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7];
+/// `exit_group(0)`
+#[cfg(target_arch = "x86_64")]
+const END: &[u8] = &[0x31, 0xff, 0xb8, 231, 0, 0, 0, 0x0f, 0x05];
 #[cfg(target_arch = "x86_64")]
 const MACHINE: u16 = 62;
 
 /// `loop { ppoll(NULL, 0, NULL, NULL) }`
 #[cfg(target_arch = "aarch64")]
-const CODE: &[u8] = &[
+const PAUSE: &[u8] = &[
     0x00, 0x00, 0x80, 0xd2, // mov x0, 0
     0x01, 0x00, 0x80, 0xd2, // mov x1, 0
     0x02, 0x00, 0x80, 0xd2, // mov x2, 0
@@ -80,14 +95,21 @@ const CODE: &[u8] = &[
     0x01, 0x00, 0x00, 0xd4, // svc 0
     0xfa, 0xff, 0xff, 0x17, // b -24
 ];
+/// `exit_group(0)`
+#[cfg(target_arch = "aarch64")]
+const END: &[u8] = &[
+    0x00, 0x00, 0x80, 0xd2, // mov x0, 0
+    0xc8, 0x0b, 0x80, 0xd2, // mov x8, 94
+    0x01, 0x00, 0x00, 0xd4, // svc 0
+];
 #[cfg(target_arch = "aarch64")]
 const MACHINE: u16 = 183;
 
 /// A static ELF executable: header, one program header, the code.
-fn image() -> Vec<u8> {
+fn image(code: &[u8]) -> Vec<u8> {
     const BASE: u64 = 0x40_0000;
     const HEADERS: u64 = 64 + 56;
-    let size = HEADERS + CODE.len() as u64;
+    let size = HEADERS + code.len() as u64;
     let mut image = Vec::new();
     let u16s = |image: &mut Vec<u8>, values: &[u16]| {
         values.iter().for_each(|value| image.extend(value.to_le_bytes()));
@@ -107,6 +129,6 @@ fn image() -> Vec<u8> {
     u16s(&mut image, &[1, 0, 5, 0]);
     // Offset, addresses, sizes, alignment.
     u64s(&mut image, &[0, BASE, BASE, size, size, 0x1_0000]);
-    image.extend(CODE);
+    image.extend(code);
     image
 }

@@ -3,6 +3,7 @@
 //! A filter is inherited by the children of its thread and can't be taken off,
 //! so the thread is one of its own and ends with the test.
 
+use std::fs;
 use std::thread;
 
 /// Which calls a rule is about, and what becomes of them.
@@ -17,10 +18,14 @@ pub(crate) struct Rule {
 enum Condition {
     /// The lower half of an argument is this.
     Is { argument: u32, value: u32 },
+    /// The lower half of an argument is not this.
+    IsNot { argument: u32, value: u32 },
     /// The lower half of an argument has one of these bits.
     Has { argument: u32, bits: u32 },
     /// The lower half of an argument is outside of `from..from + len`.
     Outside { argument: u32, from: u32, len: u32 },
+    /// The lower half of the address of the call is in `from..from + len`.
+    From { from: u32, len: u32 },
 }
 
 impl Rule {
@@ -43,6 +48,33 @@ impl Rule {
         let value = value as u32;
         self.conditions.push(Condition::Is { argument, value });
         self
+    }
+
+    /// Only calls whose argument (from 0) has another value.
+    pub(crate) fn without(mut self, argument: u32, value: i32) -> Self {
+        let value = value as u32;
+        self.conditions.push(Condition::IsNot { argument, value });
+        self
+    }
+
+    /// Only calls that this program makes itself, and not through a library: the
+    /// child's and not the parent's. `None` where libc is part of the program.
+    pub(crate) fn by_this_program(mut self) -> Option<Self> {
+        let here = Self::by_this_program as *const () as usize;
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let code = maps.lines().find_map(|line| {
+            let (from, rest) = line.split_once('-')?;
+            let (to, _) = rest.split_once(' ')?;
+            let [from, to] = [from, to].map(|number| usize::from_str_radix(number, 16).unwrap());
+            (from..to).contains(&here).then_some(from..to)
+        });
+        let code = code.unwrap();
+        if code.contains(&(libc::close as *const () as usize)) {
+            return None;
+        }
+        let len = u32::try_from(code.len()).unwrap();
+        self.conditions.push(Condition::From { from: code.start as u32, len });
+        Some(self)
     }
 
     /// Only calls whose argument (from 0) has one of these bits.
@@ -75,31 +107,42 @@ impl Rule {
         const MINUS: u32 = libc::BPF_ALU | libc::BPF_SUB | libc::BPF_K;
         // Of `struct seccomp_data`, on a little-endian machine.
         let argument_at = |argument: u32| 16 + 8 * argument;
+        const CALL_AT: u32 = 8;
 
-        let mut body: Vec<(u32, u32, bool)> = vec![(LOAD, 0, false)];
-        body.push((EQUAL, self.number as u32, true));
+        let holds = |code, k| (code, k, Some(true));
+        let fails = |code, k| (code, k, Some(false));
+        let mut body = vec![(LOAD, 0, None), holds(EQUAL, self.number as u32)];
         for &condition in &self.conditions {
             match condition {
                 Condition::Is { argument, value } => {
-                    body.push((LOAD, argument_at(argument), false));
-                    body.push((EQUAL, value, true));
+                    body.extend([(LOAD, argument_at(argument), None), holds(EQUAL, value)]);
+                }
+                Condition::IsNot { argument, value } => {
+                    body.extend([(LOAD, argument_at(argument), None), fails(EQUAL, value)]);
                 }
                 Condition::Has { argument, bits } => {
-                    body.push((LOAD, argument_at(argument), false));
-                    body.push((ANY_BIT, bits, true));
+                    body.extend([(LOAD, argument_at(argument), None), holds(ANY_BIT, bits)]);
                 }
                 Condition::Outside { argument, from, len } => {
-                    body.push((LOAD, argument_at(argument), false));
-                    body.push((MINUS, from, false));
-                    body.push((AT_LEAST, len, true));
+                    body.extend([(LOAD, argument_at(argument), None), (MINUS, from, None)]);
+                    body.push(holds(AT_LEAST, len));
+                }
+                Condition::From { from, len } => {
+                    body.extend([(LOAD, CALL_AT, None), (MINUS, from, None)]);
+                    body.push(fails(AT_LEAST, len));
                 }
             }
         }
         let count = body.len();
-        for (i, (code, k, decides)) in body.into_iter().enumerate() {
+        for (i, (code, k, goes_on_if)) in body.into_iter().enumerate() {
             // Past the rest and the verdict.
-            let jf = if decides { (count - i) as u8 } else { 0 };
-            program.push(libc::sock_filter { code: code as u16, jt: 0, jf, k });
+            let past = (count - i) as u8;
+            let (jt, jf) = match goes_on_if {
+                None => (0, 0),
+                Some(true) => (0, past),
+                Some(false) => (past, 0),
+            };
+            program.push(libc::sock_filter { code: code as u16, jt, jf, k });
         }
         program.push(ret(self.verdict));
     }

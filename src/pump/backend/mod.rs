@@ -1,16 +1,20 @@
-//! Waiting for many fds: poll(2) over an array that is kept, or an epoll set.
+//! Waiting for many fds: poll(2) over an array that is kept, an epoll set, or a
+//! loop that is not ours and is told what to wait for.
 
 extern crate std;
 
 use core::time::Duration;
 use std::vec::Vec;
 
+use self::changes::Changes;
+pub(super) use self::changes::What;
 use self::set::Set;
 use super::Token;
 use crate::limits::POLLED_MAX;
 use crate::sys::Errno;
 use crate::sys::poll::{Interest, PollFd, Readiness, poll};
 
+mod changes;
 mod set;
 
 /// How a [`Pump`](crate::Pump) waits for its children.
@@ -35,6 +39,42 @@ pub enum Backend {
     /// One epoll set: what an event costs does not grow with the number of
     /// children. Linux.
     Epoll,
+    /// A loop of the caller's own, which is told of each source by
+    /// [`Pump::next_change`](crate::Pump::next_change). The pump never waits.
+    Foreign,
+}
+
+/// One source of a pump, for a loop that is not the pump's. It is not another's
+/// when this one has gone.
+///
+/// ```
+/// use forkplan::{Backend, Change, Command, Pump, Readiness, SourceKey};
+///
+/// let mut pump = Pump::with_backend(Backend::Foreign)?;
+/// pump.add(Command::new("true").spawn()?);
+/// let Some(Change::Add { source, .. }) = pump.next_change() else { panic!() };
+/// // As an epoll set keeps it, or a `mio::Token`.
+/// let number = u64::from(source);
+/// assert_eq!(SourceKey::from(number), source);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceKey {
+    place: u32,
+    generation: u32,
+}
+
+impl From<SourceKey> for u64 {
+    fn from(key: SourceKey) -> Self {
+        Self::from(key.generation) << 32 | Self::from(key.place)
+    }
+}
+
+/// Any number is a key; one that names no source is heeded nowhere.
+impl From<u64> for SourceKey {
+    fn from(number: u64) -> Self {
+        Self { place: number as u32, generation: (number >> 32) as u32 }
+    }
 }
 
 /// The sources that are waited for, each at a place that stays its own until it
@@ -55,6 +95,8 @@ struct Entry {
     token: Option<Token>,
     fd: i32,
     interest: Interest,
+    /// Which of the sources that were here.
+    generation: u32,
 }
 
 #[derive(Debug)]
@@ -62,10 +104,11 @@ enum Way {
     /// One for each entry. Those of free places have no fd.
     Array(Vec<PollFd>),
     Set(Set),
+    Told(Changes),
 }
 
 impl Entry {
-    const FREE: Self = Self { token: None, fd: -1, interest: Interest::empty() };
+    const FREE: Self = Self { token: None, fd: -1, interest: Interest::empty(), generation: 0 };
 }
 
 impl Sources {
@@ -78,6 +121,7 @@ impl Sources {
         let way = match backend {
             Backend::Poll => Way::Array(Vec::new()),
             Backend::Epoll => Way::Set(Set::new()?),
+            Backend::Foreign => Way::Told(Changes::default()),
         };
         Ok(Self { way, fixed: true, ..Self::new() })
     }
@@ -86,6 +130,7 @@ impl Sources {
         match self.way {
             Way::Array(_) => Backend::Poll,
             Way::Set(_) => Backend::Epoll,
+            Way::Told(_) => Backend::Foreign,
         }
     }
 
@@ -98,9 +143,14 @@ impl Sources {
                 polled.push(PollFd::new(-1, Interest::empty()));
             }
         }
-        self.entries[place] = Entry { token: Some(token), fd, interest: Interest::empty() };
-        if !self.fixed && self.entries.len() - self.free.len() > POLLED_MAX {
-            self.go_over_to_a_set();
+        let generation = self.entries[place].generation;
+        let interest_yet = Interest::empty();
+        self.entries[place] = Entry { token: Some(token), fd, interest: interest_yet, generation };
+        let is_array = matches!(self.way, Way::Array(_));
+        if is_array && !self.fixed && self.entries.len() - self.free.len() > POLLED_MAX {
+            // Where the kernel gives no set, the array serves on.
+            let _ = Set::new()
+                .and_then(|set| self.go_over_to(Self { way: Way::Set(set), ..Self::new() }));
         }
         self.set(place, interest);
         place
@@ -115,30 +165,109 @@ impl Sources {
             Way::Array(polled) => polled[place].set(fd, interest),
             Way::Set(set) => {
                 if set.change(place, fd, before, interest).is_err() {
-                    self.go_back_to_an_array();
+                    self.give_up_the_set(place);
                 }
             }
+            Way::Told(changes) => changes.note(place),
         }
     }
 
     /// Removes a source, before its fd is closed.
     pub(super) fn remove(&mut self, place: usize) {
         self.set(place, Interest::empty());
-        self.entries[place] = Entry::FREE;
+        if let Way::Told(changes) = &mut self.way {
+            // Until that is told the place, and the fd, are not used again.
+            return changes.note_end(place);
+        }
+        self.leave(place);
+    }
+
+    fn leave(&mut self, place: usize) {
+        let generation = self.entries[place].generation.wrapping_add(1);
+        self.entries[place] = Entry { generation, ..Entry::FREE };
         self.free.push(place);
     }
 
-    /// Waits once; calls `ready` for each source that is. Blocks as long as
-    /// `timeout` says, `None` for ever.
+    /// Whether somebody else has yet to be told of a source that has left: its
+    /// fd is not to be closed.
+    pub(super) fn keeps_fds_open(&self) -> bool {
+        matches!(&self.way, Way::Told(changes) if !changes.is_empty())
+    }
+
+    /// What has changed and was not told: which source, whose it is, and what.
+    pub(super) fn next_change(&mut self) -> Option<(SourceKey, Token, What)> {
+        loop {
+            let Way::Told(changes) = &mut self.way else { return None };
+            let (place, what) = changes.next(|place| self.entries[place].interest)?;
+            let Entry { token, generation, .. } = self.entries[place];
+            if changes.has_left(place) {
+                changes.forget(place);
+                self.leave(place);
+            }
+            if let (Some(token), Some(what)) = (token, what) {
+                return Some((SourceKey { place: place as u32, generation }, token, what));
+            }
+        }
+    }
+
+    /// Tells once more of a source that is still there, for who was asked to
+    /// watch it for one event alone.
+    pub(super) fn tell_again(&mut self, place: usize) {
+        if let Way::Told(changes) = &mut self.way {
+            changes.note(place);
+        }
+    }
+
+    /// Whose source this is, if it is still there.
+    pub(super) fn token(&self, key: SourceKey) -> Option<Token> {
+        let entry = self.entries.get(key.place as usize)?;
+        entry.token.filter(|_| entry.generation == key.generation)
+    }
+
+    /// All that are waited for, in no order.
+    pub(super) fn tokens(&self) -> impl Iterator<Item = Token> {
+        self.entries.iter().filter_map(|entry| entry.token)
+    }
+
+    /// Takes the way of another one, which has no sources, for good. On an error
+    /// all is as before.
+    pub(super) fn go_over_to(&mut self, mut other: Self) -> Result<(), Errno> {
+        let Way::Set(set) = &mut other.way else { return Err(Errno::INVAL) };
+        for (entry, place) in self.entries.iter().zip(0..) {
+            set.change(place, entry.fd, Interest::empty(), entry.interest)?;
+        }
+        self.way = other.way;
+        self.fixed = other.fixed;
+        Ok(())
+    }
+
+    pub(super) fn as_set(&self) -> Option<&Set> {
+        match &self.way {
+            Way::Set(set) => Some(set),
+            _ => None,
+        }
+    }
+
+    /// The set, to be part of another.
+    pub(super) fn as_set_mut(&mut self) -> Option<&mut Set> {
+        match &mut self.way {
+            Way::Set(set) => Some(set),
+            _ => None,
+        }
+    }
+
+    /// Waits once; calls `ready` for each source that is. How many they are.
+    /// Blocks as long as `timeout` says, `None` for ever.
     pub(super) fn wait(
         &mut self,
         timeout: Option<Duration>,
         mut ready: impl FnMut(Token, Readiness),
-    ) -> Result<(), Errno> {
+    ) -> Result<usize, Errno> {
         let entries = &self.entries;
         match &mut self.way {
             Way::Array(polled) => {
-                let mut left = poll(polled, timeout)?;
+                let count = poll(polled, timeout)?;
+                let mut left = count;
                 for (polled, entry) in polled.iter().zip(entries) {
                     if left == 0 {
                         break;
@@ -149,30 +278,25 @@ impl Sources {
                         left -= 1;
                     }
                 }
-                Ok(())
+                Ok(count)
             }
             Way::Set(set) => set.wait(timeout, |place, readiness| {
                 if let Some(token) = entries[place].token {
                     ready(token, readiness);
                 }
             }),
+            Way::Told(_) => Ok(0),
         }
     }
 
-    /// Where the kernel gives no set, the array serves on.
-    fn go_over_to_a_set(&mut self) {
-        let Way::Array(_) = self.way else { return };
-        let Ok(mut set) = Set::new() else { return };
-        for (entry, place) in self.entries.iter().zip(0..) {
-            if set.change(place, entry.fd, Interest::empty(), entry.interest).is_err() {
-                return;
-            }
+    /// The kernel does not take this source (`fs.epoll.max_user_watches`,
+    /// `ENOMEM`). A set that others wait for can't be left: there the source
+    /// counts as always ready, which costs time and loses nothing.
+    fn give_up_the_set(&mut self, place: usize) {
+        let Way::Set(set) = &mut self.way else { return };
+        if set.is_shared() {
+            return set.watch_always(place, self.entries[place].interest);
         }
-        self.way = Way::Set(set);
-    }
-
-    /// For a set that takes no more (`fs.epoll.max_user_watches`, `ENOMEM`).
-    fn go_back_to_an_array(&mut self) {
         let polled = self.entries.iter().map(|entry| PollFd::new(entry.fd, entry.interest));
         self.way = Way::Array(polled.collect());
         self.fixed = true;

@@ -99,6 +99,22 @@ pub(crate) fn set_nice(nice: c_int) -> Result<(), Errno> {
     check(unsafe { libc::setpriority(libc::PRIO_PROCESS as _, 0, nice) }).map(drop)
 }
 
+/// Opens a file at a number, to survive exec. What was at the number is closed.
+///
+/// # Safety
+///
+/// `path` is NUL-terminated.
+pub(crate) unsafe fn open_file(path: *const c_char, flags: c_int, to: c_int) -> Result<(), Errno> {
+    const MODE: libc::c_uint = 0o666;
+    // SAFETY: the caller's contract.
+    let opened = check(unsafe { libc::open(path, flags | libc::O_NOCTTY, MODE) })?;
+    if opened == to {
+        return Ok(());
+    }
+    super::dup2(opened, to)?;
+    close(opened)
+}
+
 /// `getpid()`, as decimal digits and a NUL, of which there is room for eleven.
 ///
 /// # Safety

@@ -34,9 +34,8 @@ unknown! {
     fn keep_caps();
     fn secure_bits(_bits: u32);
     fn limit_bounding_set(_keep: u64);
-    fn set_capabilities(_capabilities: u64);
+    fn set_capabilities(_capabilities: u64, _setpcap: bool);
     fn raise_ambient(_capabilities: u64);
-    fn unshare(_flags: u32);
     fn setns(_namespace: c_int, _kind: u32);
     fn private_mounts();
     fn landlock(_ruleset: c_int);

@@ -48,8 +48,9 @@ pub(crate) fn limit_bounding_set(keep: u64) -> Result<(), Errno> {
     Ok(())
 }
 
-/// `capset`: effective, permitted and inheritable become `capabilities`.
-pub(crate) fn set_capabilities(capabilities: u64) -> Result<(), Errno> {
+/// `capset`: effective, permitted and inheritable become `capabilities`, the first two
+/// with `CAP_SETPCAP` besides if `setpcap`.
+pub(crate) fn set_capabilities(capabilities: u64, setpcap: bool) -> Result<(), Errno> {
     #[repr(C)]
     struct Header {
         version: u32,
@@ -57,9 +58,11 @@ pub(crate) fn set_capabilities(capabilities: u64) -> Result<(), Errno> {
     }
     /// `_LINUX_CAPABILITY_VERSION_3`.
     const VERSION: u32 = 0x2008_0522;
+    const CAP_SETPCAP: u32 = 1 << 8;
     let (low, high) = (capabilities as u32, (capabilities >> 32) as u32);
     let header = Header { version: VERSION, pid: 0 };
-    let data = [low, low, low, high, high, high];
+    let besides = if setpcap { CAP_SETPCAP } else { 0 };
+    let data = [low | besides, low | besides, low, high, high, high];
     let args = [&raw const header as usize, &raw const data as usize, 0, 0, 0];
     // SAFETY: the kernel reads the header and, of version 3, two times three
     // words.
@@ -79,12 +82,6 @@ pub(crate) fn raise_ambient(capabilities: u64) -> Result<(), Errno> {
         capability = capability.wrapping_add(1);
     }
     Ok(())
-}
-
-/// `unshare(flags)`.
-pub(crate) fn unshare(flags: u32) -> Result<(), Errno> {
-    // SAFETY: no pointers. CLONE_FILES and CLONE_VM are not among the flags.
-    unsafe { call(libc::SYS_unshare, [flags as usize, 0, 0, 0, 0]) }
 }
 
 /// `setns(fd, kind)`.

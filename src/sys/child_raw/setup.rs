@@ -149,6 +149,24 @@ pub(crate) unsafe fn write_file(
     written
 }
 
+/// Opens a file at a number, to survive exec. What was at the number is closed.
+///
+/// # Safety
+///
+/// `path` is NUL-terminated.
+pub(crate) unsafe fn open_file(path: *const c_char, flags: c_int, to: c_int) -> Result<(), Errno> {
+    const MODE: usize = 0o666;
+    let flags = (flags | libc::O_NOCTTY) as usize;
+    let args = [libc::AT_FDCWD as usize, path as usize, flags, MODE, 0, 0];
+    // SAFETY: the kernel reads the path up to its NUL.
+    let opened = super::check(unsafe { crate::sys::arch::syscall(libc::SYS_openat, args) })?;
+    if opened == fd(to) {
+        return Ok(());
+    }
+    super::dup2(opened as c_int, to)?;
+    close(opened as c_int)
+}
+
 /// `getpid()`, as decimal digits and a NUL, of which there is room for eleven.
 ///
 /// # Safety
