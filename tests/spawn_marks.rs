@@ -86,6 +86,10 @@ fn whatever_else_is_there_is_marked() {
         let mut passes = paused();
         assert_eq!(marks_and_fds(passes.fd(0, Channel::borrowed(&passed)), None), (true, vec![0]));
         close_all_but_the_first_three();
+        let mut given = paused();
+        given.fd(0, Channel::give(null.try_clone().unwrap()));
+        assert_eq!(marks_and_fds(&given, None), (true, vec![0]));
+        close_all_but_the_first_three();
         place_at(&root, 3);
         assert_eq!(
             marks_and_fds(command.fchdir(PassedFd::from(with_fd(3))), None),
