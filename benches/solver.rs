@@ -6,6 +6,7 @@
 use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher};
 use forkplan::plan::FdMap;
+use forkplan_benches::shapes::Shape::{self, *};
 
 /// Shows that nothing is allocated.
 #[global_allocator]
@@ -13,44 +14,6 @@ static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
 fn main() {
     divan::main();
-}
-
-/// Which source each of the targets 0, 1, 2, ... has.
-#[derive(Clone, Copy, Debug)]
-enum Shape {
-    /// Its own: nothing moves.
-    Identity,
-    /// The next number: one chain, no cycle.
-    Shift,
-    /// The targets in random order: cycles, which need a copy put aside.
-    Permutation,
-    /// Pairs that change places: as many cycles as there can be.
-    Swaps,
-    /// A number above all targets, each its own, in random order: what pipes
-    /// made for the spawn look like.
-    Disjoint,
-    /// One number above all targets.
-    OneSource,
-}
-
-use Shape::*;
-
-impl Shape {
-    fn sources(self, entries: i32) -> Vec<i32> {
-        let mut rng = fastrand::Rng::with_seed(0x0066_6f72_6b70_6c61);
-        let mut shuffled = |mut numbers: Vec<i32>| {
-            rng.shuffle(&mut numbers);
-            numbers
-        };
-        match self {
-            Identity => (0..entries).collect(),
-            Shift => (1..=entries).collect(),
-            Permutation => shuffled((0..entries).collect()),
-            Swaps => (0..entries).map(|fd| if fd ^ 1 < entries { fd ^ 1 } else { fd }).collect(),
-            Disjoint => shuffled((entries..2 * entries).collect()),
-            OneSource => vec![entries; entries as usize],
-        }
-    }
 }
 
 #[divan::bench(

@@ -143,6 +143,10 @@
 //! plan is carried out by a fork. One probe chooses; [`Features`] says what was
 //! found, and [`Command::without`] and [`Command::require`] choose otherwise.
 //!
+//! The fd table is copied only as far as the child needs it; a program with
+//! thousands of open fds makes a [`Launcher`] early, which holds low numbers for
+//! that.
+//!
 //! Between fork and exec the child walks the plan and makes the syscalls that
 //! it names. It can't allocate, take a lock or panic: that code lives in rooms
 //! without `std` and `alloc`.
@@ -188,7 +192,7 @@ pub use crate::pump::{
     PumpGuard, SourceKey,
 };
 pub use crate::signal::{Signal, UnknownSignal};
-pub use crate::spawn::{Opened, Prepared, SpawnError, Subject};
+pub use crate::spawn::{Launcher, Opened, Prepared, SpawnError, Subject};
 pub use crate::sys::poll::{Interest, Readiness};
 pub use crate::sys::{FdKind, Features, HookFunction};
 

@@ -11,11 +11,12 @@ use core::cell::Cell;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicI32, Ordering};
 use std::alloc::System;
+use std::os::fd::OwnedFd;
 
 use forkplan::Channel::{self, DatagramPair, Null, ReadPipe, SeqpacketPair, SocketPair, WritePipe};
 use forkplan::{
-    Command, Features, IdRange, NamedPipe, Namespaces, OnDrop, Open, Pty, Resource, Signal,
-    WindowSize,
+    Command, Features, IdRange, Launcher, NamedPipe, Namespaces, OnDrop, Open, Pty, Resource,
+    Signal, WindowSize,
 };
 use support::isolation::lets_anybody_make_namespaces;
 use support::{EXCLUSIONS, PATHS, in_subprocess, pause};
@@ -182,6 +183,32 @@ fn no_kind_of_channel_allocates_when_it_is_opened_again() {
             }
         }
     });
+}
+
+#[test]
+fn neither_does_one_through_a_launcher() {
+    armed("neither_does_one_through_a_launcher", || {
+        let launcher = Launcher::new(8).unwrap();
+        let high = an_fd_too_high_to_be_shared();
+        for (slots, lent) in [(&launcher, true), (&Launcher::new(0).unwrap(), false)] {
+            let mut command = rich(Features::empty());
+            let mut prepared = command.fd(11, Channel::borrowed(&high)).prepare().unwrap();
+            slots.spawn(&mut prepared).unwrap().wait().unwrap();
+            let allocated = count(|| {
+                for _ in 0..20 {
+                    assert!(slots.spawn(&mut prepared).unwrap().wait().unwrap().success());
+                }
+            });
+            assert_eq!(allocated, 0, "{slots:?}");
+            // The premise: one went through slots, one did without.
+            assert_eq!(slots.fallbacks() == 0, lent);
+        }
+    });
+}
+
+/// An fd that a child which shares the table can't have.
+fn an_fd_too_high_to_be_shared() -> OwnedFd {
+    rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 300).unwrap()
 }
 
 #[test]

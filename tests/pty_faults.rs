@@ -101,7 +101,7 @@ fn too_few_fds_at_any_point_leave_nothing() {
             }
             named.dedup();
             for call in ["open \"/dev/ptmx\"", "ioctl TIOCGPTPEER", "pipe2"] {
-                assert!(named.iter().any(|name| name == call), "{named:?}");
+                assert!(named.iter().any(|name| name.starts_with(call)), "{named:?}");
             }
         }
         assert!(no_child_is_left());

@@ -39,6 +39,11 @@ pub fn of_process_and_children() -> Duration {
     clock(libc::CLOCK_PROCESS_CPUTIME_ID) + time(usage.ru_utime) + time(usage.ru_stime)
 }
 
+/// The time since the machine was started, more or less.
+pub fn monotonic() -> Duration {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
 fn clock(id: libc::clockid_t) -> Duration {
     let mut time = MaybeUninit::<libc::timespec>::uninit();
     // SAFETY: writes the time.

@@ -12,15 +12,34 @@ pub struct Series(Vec<u64>);
 
 /// A ratio of two medians, and the interval in which 95 of 100 repetitions of
 /// the run would have it, if what disturbs it stayed the same.
+#[derive(Clone, Copy)]
 pub struct Ratio {
     pub ratio: f64,
     pub low: f64,
     pub high: f64,
 }
 
+impl std::fmt::Display for Ratio {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { ratio, low, high } = self;
+        f.pad(&format!("{ratio:.3} [{low:.2}-{high:.2}]"))
+    }
+}
+
 impl Series {
     pub fn new(times: impl Iterator<Item = Duration>) -> Self {
         Self(times.map(|time| time.as_nanos() as u64).collect())
+    }
+
+    /// Figures that are no times, or times already counted in nanoseconds.
+    pub fn of(values: Vec<u64>) -> Self {
+        Self(values)
+    }
+
+    /// How many.
+    #[expect(clippy::len_without_is_empty, reason = "there is always a round")]
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// The `part`th of the sorted times, 0.5 for the median.

@@ -18,8 +18,8 @@ pub fn flood(bytes: u64) -> [String; 2] {
     [FLOOD.into(), bytes.to_string()]
 }
 
-/// What makes this program write one byte every `period` to its 1, until nobody
-/// reads it.
+/// What makes this program say every `period` on its 1 what time it is, in
+/// `TICK` bytes, until nobody reads it.
 pub fn ticker(period: Duration) -> [String; 2] {
     [TICKER.into(), period.as_nanos().to_string()]
 }
@@ -55,7 +55,7 @@ fn be_ticker(period: Duration) -> io::Result<()> {
     let mut next = Instant::now() + Duration::from_nanos(fastrand::u64(..period_ns));
     loop {
         thread::sleep(next.saturating_duration_since(Instant::now()));
-        out.write_all(b".")?;
+        out.write_all(&clock().to_ne_bytes())?;
         // A machine too busy for one tick does not make up for it by a burst.
         next = (next + period).max(Instant::now());
     }
@@ -66,6 +66,14 @@ fn raw_stdout() -> impl Write {
     use std::os::fd::FromRawFd;
     // SAFETY: open, as the bench makes these children, and used by nobody else.
     unsafe { File::from_raw_fd(1) }
+}
+
+/// Bytes of one tick.
+pub const TICK: usize = 8;
+
+/// Nanoseconds on a clock that all processes see.
+pub fn clock() -> u64 {
+    forkplan_benches::cpu::monotonic().as_nanos() as u64
 }
 
 /// Checks that all of it came.

@@ -5,31 +5,31 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::thread;
 
-use fastrand::Rng;
 use forkplan::Channel::{ReadPipe, WritePipe};
-use forkplan::{Channel, Command, Event, Prepared, Pump};
+use forkplan::{Backend, Channel, Command, Event, Prepared, Pump};
 
 use crate::actor;
 use crate::drain::finish;
-use crate::options::Options;
 use crate::raw::{self, BLOCK};
-use crate::sample::{Contender, compare};
+use crate::sample::{Bench, Contender, Title};
 
 /// What `Pump::write` is offered at once: more than it takes.
 const OFFER: usize = 1 << 20;
 
-pub fn run(options: &Options, rng: &mut Rng) {
-    let bytes = options.mib(1024);
-    let title = format!("both ways: {} MiB through cat and back", bytes >> 20);
+pub fn run(bench: &mut Bench) {
+    let bytes = bench.options.mib(1024);
+    let words = format!("both ways: {} MiB through cat and back", bytes >> 20);
     let contenders = vec![
         threads("two threads, blocking, 64 KiB", bytes),
         threads("two threads again (A/A)", bytes),
-        pump("forkplan, Pump", bytes, None),
-        pump("forkplan, Pump, nothing queued", bytes, Some(0)),
+        pump("forkplan, Pump (poll)", bytes, Backend::Poll, None),
+        pump("forkplan, Pump (epoll)", bytes, Backend::Epoll, None),
+        pump("forkplan, Pump (poll), nothing queued", bytes, Backend::Poll, Some(0)),
         poll("poll, read and write to EAGAIN", bytes, BLOCK, BLOCK),
         poll("the same, 256 KiB pipes, 128 KiB buffer", bytes, 2 * BLOCK, 4 * BLOCK),
     ];
-    compare(&title, contenders, options.rounds(11, 7), rng);
+    let rounds = bench.options.rounds(11, 3);
+    bench.compare(Title { part: "both", axis: "MiB", x: bytes >> 20, words }, contenders, rounds);
 }
 
 fn cat() -> Prepared<'static> {
@@ -57,10 +57,10 @@ fn threads(name: &str, bytes: u64) -> Contender<'_> {
     })
 }
 
-fn pump(name: &str, bytes: u64, high_water: Option<usize>) -> Contender<'_> {
+fn pump(name: &str, bytes: u64, backend: Backend, high_water: Option<usize>) -> Contender<'_> {
     let mut cat = cat();
     let block = vec![b'x'; OFFER];
-    let mut pump = Pump::new();
+    let mut pump = Pump::with_backend(backend).unwrap();
     Contender::new(name, move || {
         let key = pump.add(cat.spawn().unwrap());
         if let Some(bytes) = high_water {

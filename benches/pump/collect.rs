@@ -2,25 +2,33 @@
 
 use std::io::Read;
 
-use fastrand::Rng;
 use forkplan::{Event, Pump};
 
+use crate::actor;
 use crate::drain::{finish, flood, std_flood};
-use crate::options::Options;
 use crate::raw::{self, BLOCK};
-use crate::sample::{Contender, compare};
+use crate::sample::{Bench, Contender, Title};
 
-pub fn run(options: &Options, rng: &mut Rng) {
-    let bytes = options.mib(256);
-    let title = format!("collect: {} MiB from one child into a Vec", bytes >> 20);
+pub fn run(bench: &mut Bench) {
+    let bytes = bench.options.mib(256);
+    let words = format!("collect: {} MiB from one child into a Vec", bytes >> 20);
     let contenders = vec![
         bare("bare loop, 64 KiB, extend_from_slice", bytes),
         bare("bare loop again (A/A)", bytes),
         pump("forkplan, Pump, extend_from_slice", bytes),
         read_to_end("read_to_end of the blocking end", bytes),
         std_output("std, wait_with_output", bytes),
+        subprocess("subprocess, capture", bytes),
+        duct("duct, stdout_capture", bytes),
+        tokio("tokio, output", bytes),
+        async_process("async-process, output", bytes),
     ];
-    compare(&title, contenders, options.rounds(15, 7), rng);
+    let rounds = bench.options.rounds(15, 3);
+    bench.compare(
+        Title { part: "collect", axis: "MiB", x: bytes >> 20, words },
+        contenders,
+        rounds,
+    );
 }
 
 fn bare(name: &str, bytes: u64) -> Contender<'_> {
@@ -75,6 +83,45 @@ fn std_output(name: &str, bytes: u64) -> Contender<'_> {
     Contender::new(name, move || {
         let output = flood.spawn().unwrap().wait_with_output().unwrap();
         assert!(output.status.success());
+        assert_eq!(output.stdout.len() as u64, bytes);
+    })
+}
+
+fn own_path() -> std::path::PathBuf {
+    std::env::current_exe().unwrap()
+}
+
+fn subprocess(name: &str, bytes: u64) -> Contender<'_> {
+    Contender::new(name, move || {
+        let exec = subprocess::Exec::cmd(own_path()).args(actor::flood(bytes));
+        let output = exec.stdout(subprocess::Redirection::Pipe).capture().unwrap();
+        assert_eq!(output.stdout.len() as u64, bytes);
+    })
+}
+
+fn duct(name: &str, bytes: u64) -> Contender<'_> {
+    Contender::new(name, move || {
+        let output = duct::cmd(own_path(), actor::flood(bytes)).stdout_capture().run().unwrap();
+        assert_eq!(output.stdout.len() as u64, bytes);
+    })
+}
+
+fn tokio(name: &str, bytes: u64) -> Contender<'_> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    Contender::new(name, move || {
+        let output = runtime.block_on(async {
+            let mut command = tokio::process::Command::new(own_path());
+            command.args(actor::flood(bytes)).output().await.unwrap()
+        });
+        assert_eq!(output.stdout.len() as u64, bytes);
+    })
+}
+
+fn async_process(name: &str, bytes: u64) -> Contender<'_> {
+    Contender::new(name, move || {
+        let mut command = async_process::Command::new(own_path());
+        let output = command.args(actor::flood(bytes)).output();
+        let output = futures_lite::future::block_on(output).unwrap();
         assert_eq!(output.stdout.len() as u64, bytes);
     })
 }

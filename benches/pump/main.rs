@@ -9,6 +9,7 @@ mod both;
 mod collect;
 mod drain;
 mod events;
+mod memory;
 mod options;
 mod raw;
 mod sample;
@@ -18,8 +19,12 @@ use std::process::ExitCode;
 
 use fastrand::Rng;
 use forkplan_benches::cpu;
+use forkplan_benches::record::{Record, directory};
 
 use crate::options::Options;
+use crate::sample::Bench;
+
+type Part = fn(&mut Bench);
 
 fn main() -> ExitCode {
     if let Some(code) = actor::act() {
@@ -36,24 +41,35 @@ fn main() -> ExitCode {
         eprintln!("pinning: {error}");
         return ExitCode::FAILURE;
     }
-    let mut rng = Rng::with_seed(options.seed);
     println!(
         "seed {}, {}{}",
         options.seed,
         options.pin.map_or("not pinned".into(), |cpu| format!("CPU {cpu}")),
         if options.quick { ", quick" } else { "" },
     );
-    type Part = fn(&Options, &mut Rng);
-    let parts: [(&str, Part); 5] = [
+    let directory = directory(options.out.clone(), options.quick);
+    let record = match Record::open(directory.as_deref(), "pump", !options.parts.is_empty()) {
+        Ok(record) => record,
+        Err(error) => {
+            eprintln!("the results: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let parts: [(&str, Part); 7] = [
+        // First, before this process has grown for other reasons.
+        ("memory", memory::run),
         ("drain", drain::run),
+        ("pipes", drain::run_with_pipe_sizes),
         ("collect", collect::run),
         ("both", both::run),
         ("events", events::run),
         ("short", short::run),
     ];
+    let mut bench = Bench { rng: Rng::with_seed(options.seed), options, record };
     for (name, run) in parts {
-        if options.parts.is_empty() || options.parts.iter().any(|part| part == name) {
-            run(&options, &mut rng);
+        let asked = &bench.options.parts;
+        if asked.is_empty() || asked.iter().any(|part| part == name) {
+            run(&mut bench);
         }
     }
     ExitCode::SUCCESS

@@ -1,18 +1,22 @@
 //! The command line.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
 const USAGE: &str = "\
 cargo bench --bench pump -- [options]
 
---quick      an eighth of the bytes, fewer rounds
+--quick      an eighth of the bytes, fewer rounds; writes nothing without --out
+--out DIR    where pump.csv goes (record/ and the date of today)
 --rounds N   runs of each contender, in place of each part's own number
---part NAME  drain, collect, both, events or short alone. May be repeated
+--part NAME  drain, pipes, collect, both, events, short or memory alone. May be
+             repeated
 --pin N      run on CPU N alone, parent and children
 --seed N     seed of the order; without it a new one, which is printed";
 
 pub struct Options {
     pub quick: bool,
+    pub out: Option<PathBuf>,
     pub rounds: Option<usize>,
     pub parts: Vec<String>,
     pub pin: Option<usize>,
@@ -24,6 +28,7 @@ impl Options {
     pub fn parse(args: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut options = Self {
             quick: false,
+            out: None,
             rounds: None,
             parts: Vec::new(),
             pin: None,
@@ -34,6 +39,7 @@ impl Options {
             let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value\n\n{USAGE}"));
             match arg.as_str() {
                 "--quick" => options.quick = true,
+                "--out" => options.out = Some(value()?.into()),
                 "--rounds" => options.rounds = Some(number(&value()?)?),
                 "--part" => options.parts.push(value()?),
                 "--pin" => options.pin = Some(number(&value()?)?),

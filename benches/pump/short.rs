@@ -4,30 +4,45 @@ use std::io::Read;
 use std::process::{self, Stdio};
 use std::thread;
 
-use fastrand::Rng;
 use forkplan::Channel::ReadPipe;
-use forkplan::{Channel, Command, Event, Prepared, Pump};
+use forkplan::{Backend, Channel, Command, Event, Prepared, Pump};
 use forkplan_benches::floor::Floor;
 use forkplan_benches::program::{Does, Program};
 
-use crate::options::Options;
 use crate::raw;
-use crate::sample::{Contender, compare};
+use crate::sample::{Bench, Contender, Title};
 
-pub fn run(options: &Options, rng: &mut Rng) {
+/// How many children of the pump are on their way at once.
+const IN_FLIGHT: [u32; 7] = [1, 2, 4, 8, 16, 32, 64];
+
+pub fn run(bench: &mut Bench) {
     let program = Program::build(Does::Talks);
-    let children = if options.quick { 200 } else { 1000 };
-    let title = format!("short: {children} children end to end (a smaller r is more per second)");
-    let contenders = vec![
+    let children = if bench.options.quick { 128 } else { 1000 };
+    let words = format!("short: {children} children end to end (a smaller r is more per second)");
+    let mut contenders = vec![
         std("std, 2 threads", &program, children, 2),
         std("std, 2 threads again (A/A)", &program, children, 2),
         std("std, one after the other", &program, children, 1),
         floor("floor, one after the other", &program, children),
         bare("forkplan, read and wait, no Pump", &program, children),
-        pump("forkplan, Pump, 1 in flight", &program, children, 1),
-        pump("forkplan, Pump, 8 in flight", &program, children, 8),
+        subprocess("subprocess, one after the other", &program, children),
+        tokio("tokio, one after the other", &program, children),
+        async_process("async-process, one after the other", &program, children),
+        pump(
+            "forkplan, Pump (epoll), 8 in flight".into(),
+            &program,
+            children,
+            8,
+            Some(Backend::Epoll),
+        ),
     ];
-    compare(&title, contenders, options.rounds(21, 7), rng);
+    for in_flight in IN_FLIGHT {
+        let name = format!("forkplan, Pump, {in_flight} in flight");
+        contenders.push(pump(name, &program, children, in_flight, None));
+    }
+    let rounds = bench.options.rounds(21, 3);
+    let title = Title { part: "short", axis: "children", x: children.into(), words };
+    bench.compare(title, contenders, rounds);
 }
 
 fn prepared(program: &Program) -> Prepared<'static> {
@@ -67,7 +82,7 @@ fn std<'a>(name: &'a str, program: &Program, children: u32, threads: u32) -> Con
 
 /// The least, in one thread.
 fn floor<'a>(name: &'a str, program: &Program, children: u32) -> Contender<'a> {
-    let mut floor = Floor::new(program.c_path(), [1]);
+    let mut floor = Floor::new(program.c_path(), &[1], &[]);
     let mut said = [0; 64];
     Contender::new(name, move || {
         for _ in 0..children {
@@ -94,9 +109,16 @@ fn bare<'a>(name: &'a str, program: &Program, children: u32) -> Contender<'a> {
     })
 }
 
-fn pump<'a>(name: &'a str, program: &Program, children: u32, in_flight: u32) -> Contender<'a> {
+/// By this backend, or by the one that it chooses.
+fn pump<'a>(
+    name: String,
+    program: &Program,
+    children: u32,
+    in_flight: u32,
+    backend: Option<Backend>,
+) -> Contender<'a> {
     let mut prepared = prepared(program);
-    let mut pump = Pump::new();
+    let mut pump = backend.map_or_else(Pump::new, |by| Pump::with_backend(by).unwrap());
     Contender::new(name, move || {
         let (mut started, mut said) = (0, 0);
         while started < in_flight {
@@ -120,6 +142,43 @@ fn pump<'a>(name: &'a str, program: &Program, children: u32, in_flight: u32) -> 
             }
         }
         assert!(said >= children as usize);
+    })
+}
+
+fn subprocess<'a>(name: &'a str, program: &Program, children: u32) -> Contender<'a> {
+    let path = program.path().to_owned();
+    Contender::new(name, move || {
+        for _ in 0..children {
+            let exec = subprocess::Exec::cmd(&path).stdout(subprocess::Redirection::Pipe);
+            check(&exec.capture().unwrap().stdout);
+        }
+    })
+}
+
+fn tokio<'a>(name: &'a str, program: &Program, children: u32) -> Contender<'a> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let path = program.path().to_owned();
+    Contender::new(name, move || {
+        runtime.block_on(async {
+            for _ in 0..children {
+                let mut command = tokio::process::Command::new(&path);
+                command.stdout(Stdio::piped()).stderr(Stdio::inherit());
+                let child = command.spawn().unwrap();
+                check(&child.wait_with_output().await.unwrap().stdout);
+            }
+        });
+    })
+}
+
+fn async_process<'a>(name: &'a str, program: &Program, children: u32) -> Contender<'a> {
+    let path = program.path().to_owned();
+    Contender::new(name, move || {
+        for _ in 0..children {
+            let mut command = async_process::Command::new(&path);
+            command.stdout(Stdio::piped()).stderr(Stdio::inherit());
+            let child = command.spawn().unwrap();
+            check(&futures_lite::future::block_on(child.output()).unwrap().stdout);
+        }
     })
 }
 

@@ -1,19 +1,19 @@
-//! Who is measured. Each does the same: three new pipes on the child's 0, 1
-//! and 2, the parent's environment, no arguments.
+//! Who is measured: the floor, this library, and glibc. Each gives the child the
+//! same, with the parent's environment and no arguments.
 
-use std::fs::File;
-use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::process::{self, Stdio};
+use std::ptr;
+use std::sync::Arc;
 
-use command_fds::{CommandFdExt, FdMapping};
-use forkplan::{Command, Features, Prepared};
-use forkplan_benches::floor::Floor;
+use forkplan::Channel::{ReadPipe, WritePipe};
+use forkplan::{Command, Features, Launcher, Prepared};
+use forkplan_benches::floor::{self, Floor};
 use forkplan_benches::program::Program;
-use subprocess::{Exec, Redirection};
 
+use crate::channels::{Channels, FILES};
+use crate::load::Early;
+use crate::peers;
 use crate::sample::{Sample, Watch};
 
 /// One way to spawn.
@@ -23,7 +23,7 @@ pub struct Contender {
 }
 
 impl Contender {
-    fn new(name: &'static str, run: impl FnMut() -> Sample + 'static) -> Self {
+    pub fn new(name: &'static str, run: impl FnMut() -> Sample + 'static) -> Self {
         Self { name, run: Box::new(run) }
     }
 
@@ -33,46 +33,53 @@ impl Contender {
     }
 }
 
-/// Three files for a child, opened before the load: their numbers are low
-/// whatever is opened later.
-pub struct LowFiles([File; 3]);
-
-impl LowFiles {
-    pub fn open() -> io::Result<Self> {
-        let null = File::options().read(true).write(true).open("/dev/null")?;
-        Ok(Self([null.try_clone()?, null.try_clone()?, null]))
-    }
-}
-
-/// All of them. The first is the floor that the others are compared with, the
-/// second the same once more: how far it is from 1 is how far noise goes.
-///
-/// `low_files` are given to one of them in place of pipes. To be read beside its
-/// own figure without a load, for it makes no pipes.
-pub fn all(program: &Program, low_files: LowFiles) -> Vec<Contender> {
+/// All that can give a child these channels. The first is the floor that the others
+/// are compared with, the second the same once more: how far it is from 1 is how
+/// far noise goes.
+pub fn all(program: &Program, channels: Channels, early: &Arc<Early>) -> Vec<Contender> {
     let path = program.path();
-    #[cfg_attr(not(feature = "tokio"), expect(unused_mut))]
     let mut all = vec![
-        floor("floor", program),
-        floor("floor again (A/A)", program),
-        prepared("forkplan, prepared", path, Features::empty()),
-        given("forkplan, prepared, low files", path, low_files),
-        one_shot("forkplan, one-shot", path, Features::empty()),
-        prepared("forkplan, prepared, fork path", path, Features::SHARED_MEMORY),
-        one_shot("forkplan, one-shot, fork path", path, Features::SHARED_MEMORY),
-        std_spawn("std", path),
-        std_reused("std, Command reused", path),
-        std_pre_exec("std + pre_exec", path),
-        command_fds("command-fds", path),
-        subprocess("subprocess", path),
+        floor("floor", program, channels),
+        floor("floor again (A/A)", program, channels),
+        prepared("forkplan, prepared", command(path, channels)),
+        launched("forkplan, prepared, launcher", command(path, channels), early.clone()),
+        one_shot("forkplan, one-shot", path, channels),
+        launched_once("forkplan, one-shot, launcher", path, channels, early.clone()),
     ];
-    #[cfg(feature = "tokio")]
-    all.push(tokio("tokio", path));
+    if channels == Channels::Pipes {
+        let mut changed = command(path, channels);
+        changed.env("CHANGED", "value").env_remove("HOME");
+        all.push(prepared("forkplan, prepared, changed environment", changed));
+        // To be compared with itself with and without a load: it makes no pipes.
+        let mut low = Command::new(path);
+        let file = |number| {
+            // SAFETY: open as long as the bench runs.
+            unsafe { BorrowedFd::borrow_raw(number) }
+        };
+        low.fd(0, file(FILES)).fd(1, file(FILES + 1)).fd(2, file(FILES + 2));
+        all.push(prepared("forkplan, prepared, low files", low));
+    }
+    let mut forked = command(path, channels);
+    forked.without(Features::SHARED_MEMORY);
+    all.push(prepared("forkplan, prepared, fork path", forked));
+    all.push(posix_spawn("posix_spawn", program, channels));
+    all.extend(peers::all(path, channels));
     all
 }
 
-fn floor(name: &'static str, program: &Program) -> Contender {
-    let mut floor = Floor::new(program.c_path(), [0, 1, 2]);
+fn command(path: &Path, channels: Channels) -> Command<'static> {
+    let mut command = Command::new(path);
+    for &fd in channels.pipes() {
+        command.fd(fd, if fd == 0 { WritePipe } else { ReadPipe });
+    }
+    for (target, source) in channels.given() {
+        command.fd(target, source);
+    }
+    command
+}
+
+fn floor(name: &'static str, program: &Program, channels: Channels) -> Contender {
+    let mut floor = Floor::new(program.c_path(), channels.pipes(), &channels.copies());
     Contender::new(name, move || {
         let watch = Watch::start();
         let running = floor.spawn().unwrap();
@@ -82,148 +89,109 @@ fn floor(name: &'static str, program: &Program) -> Contender {
     })
 }
 
-fn prepared(name: &'static str, path: &Path, without: Features) -> Contender {
-    run_prepared(name, Command::new(path).without(without).prepare().unwrap())
-}
-
-fn given(
-    name: &'static str,
-    path: &Path,
-    LowFiles([stdin, stdout, stderr]): LowFiles,
-) -> Contender {
-    let mut command = Command::new(path);
-    command.stdin(stdin).stdout(stdout).stderr(stderr);
-    run_prepared(name, command.prepare().unwrap())
-}
-
-fn run_prepared(name: &'static str, mut prepared: Prepared<'static>) -> Contender {
-    Contender::new(name, move || {
-        let watch = Watch::start();
-        let mut child = prepared.spawn().unwrap();
-        let spawned = watch.spawned();
-        let exit = child.wait().unwrap();
-        drop(child);
-        let sample = spawned.done();
-        assert!(exit.success(), "{exit}");
-        sample
-    })
-}
-
-fn one_shot(name: &'static str, path: &Path, without: Features) -> Contender {
-    let path = path.to_owned();
-    Contender::new(name, move || {
-        let watch = Watch::start();
-        let mut child = Command::new(&path).without(without).spawn().unwrap();
-        let spawned = watch.spawned();
-        let exit = child.wait().unwrap();
-        drop(child);
-        let sample = spawned.done();
-        assert!(exit.success(), "{exit}");
-        sample
-    })
-}
-
-fn std_command(path: &Path) -> process::Command {
-    let mut command = process::Command::new(path);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn run_std(command: impl FnOnce() -> process::Child) -> Sample {
-    let watch = Watch::start();
-    let mut child = command();
+fn finish(watch: Watch, mut child: forkplan::Child) -> Sample {
     let spawned = watch.spawned();
-    let status = child.wait().unwrap();
+    let exit = child.wait().unwrap();
     drop(child);
     let sample = spawned.done();
-    assert!(status.success(), "{status}");
+    assert!(exit.success(), "{exit}");
     sample
 }
 
-fn std_spawn(name: &'static str, path: &Path) -> Contender {
-    let path = path.to_owned();
-    Contender::new(name, move || run_std(|| std_command(&path).spawn().unwrap()))
-}
-
-fn std_reused(name: &'static str, path: &Path) -> Contender {
-    let mut command = std_command(path);
-    Contender::new(name, move || run_std(|| command.spawn().unwrap()))
-}
-
-/// Any hook makes std fork; this one does nothing.
-fn std_pre_exec(name: &'static str, path: &Path) -> Contender {
-    let path = path.to_owned();
+fn prepared(name: &'static str, command: Command<'static>) -> Contender {
+    let mut prepared: Prepared<'static> = command.prepare().unwrap();
     Contender::new(name, move || {
-        run_std(|| {
-            let mut command = std_command(&path);
-            // SAFETY: the hook does nothing.
-            unsafe { command.pre_exec(|| Ok(())) };
-            command.spawn().unwrap()
-        })
+        let watch = Watch::start();
+        let child = prepared.spawn().unwrap();
+        finish(watch, child)
     })
 }
 
-fn command_fds(name: &'static str, path: &Path) -> Contender {
-    let path = path.to_owned();
+fn launched(name: &'static str, command: Command<'static>, early: Arc<Early>) -> Contender {
+    let mut prepared = command.prepare().unwrap();
     Contender::new(name, move || {
+        let launcher: &Launcher = &early.launcher;
         let watch = Watch::start();
-        let (stdin, ours0) = std::io::pipe().unwrap();
-        let (ours1, stdout) = std::io::pipe().unwrap();
-        let (ours2, stderr) = std::io::pipe().unwrap();
-        let theirs: [OwnedFd; 3] = [stdin.into(), stdout.into(), stderr.into()];
-        let mapping = |(parent_fd, child_fd)| FdMapping { parent_fd, child_fd };
-        let mut command = process::Command::new(&path);
-        command.fd_mappings(theirs.into_iter().zip(0..).map(mapping).collect()).unwrap();
-        let mut child = command.spawn().unwrap();
-        // The child's ends, which the others close before they return.
-        drop(command);
-        let spawned = watch.spawned();
-        let status = child.wait().unwrap();
-        drop((child, ours0, ours1, ours2));
-        let sample = spawned.done();
-        assert!(status.success(), "{status}");
+        let child = launcher.spawn(&mut prepared).unwrap();
+        let sample = finish(watch, child);
+        assert_eq!(launcher.fallbacks(), 0);
         sample
     })
 }
 
-fn subprocess(name: &'static str, path: &Path) -> Contender {
+fn one_shot(name: &'static str, path: &Path, channels: Channels) -> Contender {
     let path = path.to_owned();
     Contender::new(name, move || {
         let watch = Watch::start();
-        let job = Exec::cmd(&path)
-            .stdin(Redirection::Pipe)
-            .stdout(Redirection::Pipe)
-            .stderr(Redirection::Pipe)
-            .start()
-            .unwrap();
-        let spawned = watch.spawned();
-        let status = job.wait().unwrap();
-        drop(job);
-        let sample = spawned.done();
-        assert!(status.success(), "{status:?}");
-        sample
+        let child = command(&path, channels).spawn().unwrap();
+        finish(watch, child)
     })
 }
 
-#[cfg(feature = "tokio")]
-fn tokio(name: &'static str, path: &Path) -> Contender {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+fn launched_once(
+    name: &'static str,
+    path: &Path,
+    channels: Channels,
+    early: Arc<Early>,
+) -> Contender {
     let path = path.to_owned();
     Contender::new(name, move || {
-        runtime.block_on(async {
-            let watch = Watch::start();
-            let mut child = tokio::process::Command::new(&path)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let spawned = watch.spawned();
-            let status = child.wait().await.unwrap();
-            drop(child);
-            let sample = spawned.done();
-            assert!(status.success(), "{status}");
-            sample
-        })
+        let watch = Watch::start();
+        let child = early.launcher.spawn_once(&command(&path, channels)).unwrap();
+        finish(watch, child)
+    })
+}
+
+/// glibc's, as a careful C program calls it: the signals that std's uses too.
+fn posix_spawn(name: &'static str, program: &Program, channels: Channels) -> Contender {
+    let path = program.c_path();
+    let env = floor::environment();
+    let envp: Vec<*mut libc::c_char> =
+        env.iter().map(|s| s.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect();
+    // SAFETY: both are initialised before they are used.
+    let attributes = unsafe {
+        let mut attributes: libc::posix_spawnattr_t = std::mem::zeroed();
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::posix_spawnattr_init(&mut attributes);
+        libc::sigemptyset(&mut set);
+        libc::posix_spawnattr_setsigmask(&mut attributes, &set);
+        libc::sigaddset(&mut set, libc::SIGPIPE);
+        libc::posix_spawnattr_setsigdefault(&mut attributes, &set);
+        let flags = libc::POSIX_SPAWN_SETSIGDEF | libc::POSIX_SPAWN_SETSIGMASK;
+        libc::posix_spawnattr_setflags(&mut attributes, flags as libc::c_short);
+        attributes
+    };
+    let copies = channels.copies();
+    Contender::new(name, move || {
+        let _alive = &env;
+        let argv = [path.as_ptr().cast_mut(), ptr::null_mut()];
+        let watch = Watch::start();
+        let (mut theirs, mut ours) = ([-1; 8], [-1; 8]);
+        let mut pid = 0;
+        // SAFETY: the actions are initialised first and destroyed last; strings and
+        // arrays end as they must, and live as long as this.
+        unsafe {
+            let mut actions: libc::posix_spawn_file_actions_t = std::mem::zeroed();
+            libc::posix_spawn_file_actions_init(&mut actions);
+            for (i, &fd) in channels.pipes().iter().enumerate() {
+                let (reader, writer) = floor::pipe().unwrap();
+                (theirs[i], ours[i]) = if fd == 0 { (reader, writer) } else { (writer, reader) };
+                libc::posix_spawn_file_actions_adddup2(&mut actions, theirs[i], fd);
+            }
+            for &(from, to) in &copies {
+                libc::posix_spawn_file_actions_adddup2(&mut actions, from, to);
+            }
+            let (argv, envp) = (argv.as_ptr(), envp.as_ptr());
+            let failed =
+                libc::posix_spawn(&mut pid, path.as_ptr(), &actions, &attributes, argv, envp);
+            assert_eq!(failed, 0);
+            libc::posix_spawn_file_actions_destroy(&mut actions);
+        }
+        let count = channels.pipes().len();
+        theirs[..count].iter().for_each(|&fd| floor::close(fd));
+        let spawned = watch.spawned();
+        floor::wait(pid);
+        ours[..count].iter().for_each(|&fd| floor::close(fd));
+        spawned.done()
     })
 }

@@ -1,15 +1,39 @@
-//! What the parent is burdened with while it spawns.
+//! What the parent is burdened with while it spawns, and what is there before.
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
+use forkplan::Launcher;
 use forkplan_benches::cpu;
 
+use crate::channels::FILES;
 use crate::options::Options;
 
 const PAGE: usize = 4096;
+
+/// Opened before all else, so that its numbers are low whatever comes later: a
+/// launcher, and files on all numbers up to the highest that a child is given. So
+/// no new pipe has the number of one of the child's fds.
+pub struct Early {
+    pub launcher: Launcher,
+    _files: Vec<File>,
+}
+
+impl Early {
+    pub fn open() -> io::Result<Self> {
+        let launcher = Launcher::new(8)?;
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        let mut files = vec![null];
+        while files.last().is_some_and(|file| file.as_raw_fd() < FILES + 8) {
+            let next = files[0].try_clone()?;
+            files.push(next);
+        }
+        Ok(Self { launcher, _files: files })
+    }
+}
 
 /// The burden, for as long as it lives.
 pub struct Load {
@@ -25,9 +49,22 @@ impl Load {
         }
         Ok(Self {
             _resident: resident(options.resident_mib << 20),
-            _fds: open(options.fds)?,
+            _fds: open(options.fds, options.inheritable)?,
             _threads: (1..options.threads).map(|_| parked_thread()).collect(),
         })
+    }
+}
+
+/// An environment of so many strings, and nothing else.
+pub fn set_environment(strings: usize) {
+    let names: Vec<_> = std::env::vars_os().map(|(name, _)| name).collect();
+    for name in names {
+        // SAFETY: there is no other thread yet.
+        unsafe { std::env::remove_var(name) };
+    }
+    for number in 0..strings {
+        // SAFETY: as above.
+        unsafe { std::env::set_var(format!("VARIABLE_{number}"), "a value of some length") };
     }
 }
 
@@ -38,14 +75,23 @@ fn resident(bytes: usize) -> Vec<u8> {
     memory
 }
 
-/// CLOEXEC, as what a Rust program opens is.
-fn open(count: usize) -> io::Result<Vec<File>> {
+fn open(count: usize, inheritable: bool) -> io::Result<Vec<File>> {
     raise_limit()?;
     let null = File::open("/dev/null")?;
-    (0..count).map(|_| null.try_clone()).collect()
+    let copies: Vec<File> = (0..count).map(|_| null.try_clone()).collect::<io::Result<_>>()?;
+    if inheritable {
+        for copy in &copies {
+            // SAFETY: no pointers.
+            if unsafe { libc::fcntl(copy.as_raw_fd(), libc::F_SETFD, 0) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+    }
+    Ok(copies)
 }
 
-fn raise_limit() -> io::Result<()> {
+/// The limit on open fds, raised as far as it may be.
+pub fn raise_limit() -> io::Result<usize> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: writes the limit, then reads it.
     let failed = unsafe {
@@ -54,7 +100,7 @@ fn raise_limit() -> io::Result<()> {
             libc::setrlimit(libc::RLIMIT_NOFILE, &limit) != 0
         }
     };
-    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if failed { Err(io::Error::last_os_error()) } else { Ok(limit.rlim_cur as usize) }
 }
 
 /// A thread that sleeps until the sender is dropped.

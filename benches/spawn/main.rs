@@ -1,82 +1,107 @@
-//! How long a spawn with three pipes takes, as a ratio to the least that can be
-//! done. See README.md for how to run it and how to read it.
+//! How long a spawn takes, as a ratio to the least that can be done. See README.md
+//! for how to run it and how to read it.
 //!
 //! All contenders take part in each round, in an order drawn anew for it: a
 //! machine that is slow for a while is slow for all of them.
 
+mod channels;
 mod contenders;
 mod load;
 mod options;
+mod peers;
 mod sample;
+mod scenarios;
+mod syscalls;
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use fastrand::Rng;
+use forkplan_benches::count::Counting;
 use forkplan_benches::program::{Does, Program};
-use forkplan_benches::stats::{Ratio, Series};
+use forkplan_benches::record::{Place, Record, directory};
+use forkplan_benches::stats::Series;
 
-use crate::contenders::{Contender, LowFiles};
-use crate::load::Load;
+use crate::contenders::Contender;
+use crate::load::{Early, Load};
 use crate::options::Options;
-use crate::sample::{Counting, Sample};
+use crate::sample::{MARKS, Sample};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Rounds that are not counted: first page faults, lazily bound symbols, what
-/// is looked up once per process.
-const WARM_UP: usize = 20;
-
 fn main() -> ExitCode {
-    let options = match Options::parse(std::env::args().skip(1)) {
-        Ok(options) => options,
+    let result = Options::parse(std::env::args().skip(1)).and_then(|options| {
+        let run = match (options.scenarios, options.syscalls) {
+            (true, _) => scenarios::run,
+            (false, true) => syscalls::run,
+            (false, false) => one,
+        };
+        run(&options).map_err(|error| format!("{error}"))
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("{message}");
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
-    };
+    }
+}
+
+/// One scenario.
+fn one(options: &Options) -> std::io::Result<()> {
+    // First, while low numbers are free.
+    let early = Arc::new(Early::open()?);
     let program = match &options.program {
         Some(path) => Program::at(path),
         None => Program::build(Does::Nothing),
     };
-    // The load lies between, so that what the contenders open has high numbers.
-    let files_and_load = LowFiles::open().and_then(|files| Ok((files, Load::new(&options)?)));
-    let (low_files, _load) = match files_and_load {
-        Ok(both) => both,
-        Err(error) => {
-            eprintln!("the load: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let mut contenders = contenders::all(&program, low_files);
-    if !options.only.is_empty() {
-        let whole = |part: &String| contenders.iter().any(|c| c.name == part);
-        let (names, parts): (Vec<_>, Vec<_>) = options.only.iter().partition(|part| whole(part));
-        let by_name = |c: &Contender| names.iter().any(|name| c.name == *name);
-        let by_part = |c: &Contender| parts.iter().any(|part| c.name.contains(*part));
-        contenders.retain(|c| by_name(c) || by_part(c));
+    if let Some(strings) = options.env {
+        load::set_environment(strings);
     }
-    if contenders.is_empty() {
-        eprintln!("nobody of that name");
-        return ExitCode::FAILURE;
-    }
+    let _load = Load::new(options)?;
+    let mut contenders = contenders::all(&program, options.channels, &early);
+    choose(&mut contenders, &options.only)?;
+    MARKS.store(options.marks, Ordering::Relaxed);
     let mut rng = Rng::with_seed(options.seed);
     if options.only.is_empty() {
-        measure(&mut contenders, WARM_UP, &mut rng);
+        // First page faults, lazily bound symbols, what is looked up once.
+        measure(&mut contenders, (options.rounds / 50).max(1), &mut rng);
     }
     let samples = measure(&mut contenders, options.rounds, &mut rng);
     println!(
-        "seed {}, {} rounds, {}; {} MiB resident, {} fds, {} threads; {}",
+        "\nseed {}, {} rounds, {}; {:?}; {} MiB resident, {} fds{}, {} threads, {}; {}",
         options.seed,
         options.rounds,
         options.pin.map_or("not pinned".into(), |cpu| format!("CPU {cpu}")),
+        options.channels,
         options.resident_mib,
         options.fds,
+        if options.inheritable { " (not CLOEXEC)" } else { "" },
         options.threads,
+        options.env.map_or("its own environment".into(), |n| format!("{n} variables")),
         program.path().display(),
     );
-    print(&contenders, &samples, &mut rng);
-    ExitCode::SUCCESS
+    if !options.marks {
+        report(options, &contenders, &samples, &mut rng)?;
+    }
+    Ok(())
+}
+
+fn choose(contenders: &mut Vec<Contender>, only: &[String]) -> std::io::Result<()> {
+    if only.is_empty() {
+        return Ok(());
+    }
+    let whole = |part: &&String| contenders.iter().any(|c| c.name == *part);
+    let (names, parts): (Vec<&String>, Vec<&String>) = only.iter().partition(whole);
+    let by_name = |c: &Contender| names.iter().any(|name| c.name == *name);
+    let by_part = |c: &Contender| parts.iter().any(|part| c.name.contains(*part));
+    contenders.retain(|c| by_name(c) || by_part(c));
+    match contenders.is_empty() {
+        true => Err(std::io::Error::other("nobody of that name")),
+        false => Ok(()),
+    }
 }
 
 /// Each contender's samples.
@@ -97,13 +122,20 @@ fn measure(contenders: &mut [Contender], rounds: usize, rng: &mut Rng) -> Vec<Ve
     samples
 }
 
-fn print(contenders: &[Contender], samples: &[Vec<Sample>], rng: &mut Rng) {
-    let spawn: Vec<Series> =
-        samples.iter().map(|all| Series::new(all.iter().map(|s| s.spawn))).collect();
-    let full: Vec<Series> =
-        samples.iter().map(|all| Series::new(all.iter().map(|s| s.full))).collect();
+fn report(
+    options: &Options,
+    contenders: &[Contender],
+    samples: &[Vec<Sample>],
+    rng: &mut Rng,
+) -> std::io::Result<()> {
+    let directory = directory(options.out.clone(), options.quick);
+    let mut record = Record::open(directory.as_deref(), "spawn", options.goes_on)?;
+    let series = |of: fn(&Sample) -> std::time::Duration| -> Vec<Series> {
+        samples.iter().map(|all| Series::new(all.iter().map(of))).collect()
+    };
+    let (spawn, full) = (series(|s| s.spawn), series(|s| s.full));
     println!(
-        "\n{:30} {:>22} {:>22}  {:>18} {:>18} {:>6}",
+        "\n{:40} {:>22} {:>22}  {:>18} {:>18} {:>6}",
         "ratio to the first line",
         "spawn r [95 %]",
         "full r [95 %]",
@@ -112,30 +144,32 @@ fn print(contenders: &[Contender], samples: &[Vec<Sample>], rng: &mut Rng) {
         "allocs",
     );
     for (i, contender) in contenders.iter().enumerate() {
+        let place = |figure, unit| Place {
+            part: "spawn",
+            axis: &options.axis,
+            x: options.x,
+            contender: contender.name,
+            figure,
+            unit,
+        };
+        let allocations = Series::of(samples[i].iter().map(|s| s.allocations).collect());
+        // The median, so that a buffer that grew once is not counted.
+        let allocations = allocations.quantile(0.5);
+        record.count(place("allocations", "count"), allocations);
         println!(
-            "{:30} {:>22} {:>22}  {:>18} {:>18} {:>6}",
+            "{:40} {:>22} {:>22}  {:>18} {:>18} {:>6}",
             contender.name,
-            ratio(spawn[i].ratio_to(&spawn[0], rng)),
-            ratio(full[i].ratio_to(&full[0], rng)),
+            record.series(place("spawn", "ns"), &spawn[i], &spawn[0], rng),
+            record.series(place("full", "ns"), &full[i], &full[0], rng),
             quartiles(&spawn[i]),
             quartiles(&full[i]),
-            allocations(&samples[i]),
+            allocations,
         );
     }
-}
-
-fn ratio(ratio: Ratio) -> String {
-    format!("{:.3} [{:.2}-{:.2}]", ratio.ratio, ratio.low, ratio.high)
+    Ok(())
 }
 
 fn quartiles(series: &Series) -> String {
     let us = |part| series.quantile(part) as f64 / 1000.0;
     format!("{:.0} ({:.0}-{:.0})", us(0.5), us(0.25), us(0.75))
-}
-
-/// The median, so that a buffer that grew once is not counted.
-fn allocations(samples: &[Sample]) -> u64 {
-    let mut counts: Vec<u64> = samples.iter().map(|sample| sample.allocations).collect();
-    counts.sort_unstable();
-    counts[counts.len() / 2]
 }

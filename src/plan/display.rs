@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use super::{Bytes, Names, Plan, Step, Strings, Text};
+use super::{Bytes, Mapping, Names, Plan, Step, Strings, Text};
 
 /// A step in words: what an error and a printed plan say of it.
 ///
@@ -206,6 +206,9 @@ impl fmt::Display for Plan<'_> {
         if self.namespaces != 0 {
             let namespaces = self.strings.names.namespaces(self.namespaces);
             writeln!(f, "A child in new namespaces, {namespaces}:")?;
+        }
+        for Mapping { target, source } in self.lent {
+            writeln!(f, "The parent before: dup3 {source} -> {target} CLOEXEC")?;
         }
         let digits = self.steps.len().max(1).ilog10() as usize + 1;
         let mut arguments_shown = false;

@@ -176,6 +176,7 @@ impl<const N: usize> FdMap<N> {
             map: &self.map[..self.map_len],
             keep: &self.keep[..self.keep_len],
             early: &[],
+            marked: &[],
             spare: &self.spare[..self.spare_len],
             limit: self.limit,
             closing: self.closing,

@@ -47,6 +47,8 @@ pub struct Plan<'a> {
     pub(crate) program: Program,
     /// What the child is cloned into: `CLONE_NEW*`.
     pub(crate) namespaces: u32,
+    /// Copies that a launcher has made of fds with high numbers, sorted by those.
+    pub(crate) lent: &'a [Mapping],
 }
 
 /// What steps name.
@@ -95,9 +97,10 @@ impl<'a> Plan<'a> {
     /// Where what the parent has as `fd` ends up in the program: the lowest of
     /// the child's fds that is a copy of it. `None` if exec closes it.
     pub fn place(&self, fd: i32) -> Option<i32> {
+        let source = number_of(self.lent, fd);
         let mut place = None;
         for label in self.labels {
-            if place.is_none() && self.origin(label.fd) == Some(fd) {
+            if place.is_none() && self.origin(label.fd) == Some(source) {
                 place = Some(label.fd);
             }
         }
@@ -117,6 +120,12 @@ impl<'a> Plan<'a> {
         }
         Some(at)
     }
+}
+
+/// The number under which a child finds the parent's `fd`: another where a
+/// launcher has lent one. `lent` is sorted by source.
+pub(crate) fn number_of(lent: &[Mapping], fd: i32) -> i32 {
+    lent.binary_search_by_key(&fd, |m| m.source).map_or(fd, |at| lent[at].target)
 }
 
 impl<'a> Strings<'a> {

@@ -83,6 +83,8 @@ pub(crate) struct Problem<'a> {
     pub(crate) keep: &'a [i32],
     /// Fds that steps before the moves need: the child's own table has them.
     pub(crate) early: &'a [i32],
+    /// Sorted, none twice: fds that are known to be CLOEXEC.
+    pub(crate) marked: &'a [i32],
     /// Numbers that may be overwritten, for [`Closing::Keep`].
     pub(crate) spare: &'a [i32],
     /// Copies land below this number.
@@ -123,7 +125,7 @@ impl Cell {
 
 impl<'a> Problem<'a> {
     /// The step that gives the child a table of its own, and the one that marks
-    /// the unnamed. Both come before anything moves: `dup2` clears the mark on
+    /// the unnamed, if there are any. Both come before anything moves: `dup2` clears the mark on
     /// its target, and entries that stay are cleared by a step of their own.
     pub(crate) fn closing(&self) -> (Option<Step>, Option<Step>) {
         // Every number below `first` is a target and so stays open.
@@ -135,7 +137,7 @@ impl<'a> Problem<'a> {
             Closing::Unshare => {
                 let mark = Step::MarkRange { first, last: Some(top) };
                 let unshare = Step::Unshare { first: top.saturating_add(1) };
-                (Some(unshare), (first <= top).then_some(mark))
+                (Some(unshare), self.needs_marks(first, top).then_some(mark))
             }
             Closing::Range => (None, Some(Step::MarkRange { first, last: None })),
             Closing::Listed => (None, Some(Step::MarkListed { first })),
@@ -144,6 +146,16 @@ impl<'a> Problem<'a> {
             }
             Closing::Keep => (None, None),
         }
+    }
+
+    /// Whether some number of `first..=top` is neither a target nor an fd that is
+    /// known to have its mark.
+    fn needs_marks(&self, first: i32, top: i32) -> bool {
+        let inside = |fd: i32| first <= fd && fd <= top;
+        let marked = count(self.marked.iter().filter(|&&fd| inside(fd)));
+        let others = self.map.iter().map(|m| m.target);
+        let others = others.filter(|&fd| inside(fd) && self.marked.binary_search(&fd).is_err());
+        first <= top && marked + count(others) <= top - first
     }
 
     /// Hands `emit` the copies in their order. `cells` has one cell for each

@@ -6,6 +6,7 @@
 //! * [`opener`]: how each channel's ends come about; [`fifo`]: those of a named pipe;
 //!   [`terminals`]: which channels are PTYs.
 //! * [`open`]: the channels of one spawn, and the plan that they make whole.
+//! * [`launcher`]: low numbers for fds with high ones.
 //! * [`launch`]: the clone, and what the child reported.
 //! * [`error`], [`subject`]: what is said of a spawn that failed.
 
@@ -34,6 +35,7 @@ mod error;
 mod fifo;
 mod id_maps;
 mod launch;
+mod launcher;
 mod open;
 mod opener;
 mod prepare;
@@ -43,6 +45,7 @@ mod subject;
 mod terminals;
 
 pub use self::error::SpawnError;
+pub use self::launcher::Launcher;
 pub use self::open::Opened;
 use self::opener::{Made, Opener};
 pub use self::subject::Subject;
@@ -121,6 +124,11 @@ struct Scratch {
     /// Fds that steps need before the fd map, and after it.
     early: Vec<i32>,
     keep: Vec<i32>,
+    /// What was opened for this spawn, which is CLOEXEC, sorted.
+    marked: Vec<i32>,
+    /// Where a launcher has put copies (`target`) of fds with high numbers
+    /// (`source`), sorted by these.
+    lent: Vec<Mapping>,
     steps: Vec<Step>,
     /// Numbers that copies may take, where unnamed fds are inherited.
     spares: Vec<OwnedFd>,
@@ -128,10 +136,9 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn new(entries: usize, openers: usize, steps: usize) -> Result<Self, PlanError> {
-        let system = |errno: Errno| PlanError::System { call: "mmap", errno: errno.raw_os_error() };
-        Ok(Self {
-            region: Region::map().map_err(system)?,
+    fn new(region: Region, entries: usize, openers: usize, steps: usize) -> Self {
+        Self {
+            region,
             made: Vec::with_capacity(openers),
             map: Vec::with_capacity(entries),
             // Never fewer than kept fds, so that a free number is found.
@@ -139,11 +146,20 @@ impl Scratch {
             before: Vec::with_capacity(steps),
             early: Vec::with_capacity(steps),
             keep: Vec::with_capacity(KEPT_MAX),
+            // A socket pair may have two ends on each side.
+            marked: Vec::with_capacity(openers * 4 + steps + 1),
+            lent: Vec::with_capacity(openers + steps + KEPT_MAX),
             steps: Vec::with_capacity(steps),
             spares: Vec::new(),
             spare_numbers: Vec::new(),
-        })
+        }
     }
+}
+
+/// A stack for the children of one owner.
+fn new_region() -> Result<Region, PlanError> {
+    let system = |errno: Errno| PlanError::System { call: "mmap", errno: errno.raw_os_error() };
+    Region::map().map_err(system)
 }
 
 /// The most steps that a plan can have. Each entry takes at most one step and a
@@ -185,6 +201,11 @@ impl Command<'_> {
 }
 
 impl<'fd> Prepared<'fd> {
+    /// The stack, which outlives it.
+    fn into_region(self) -> Region {
+        self.scratch.region
+    }
+
     /// A copy with a stack of its own, for another thread. Owned fds are shared,
     /// not duplicated. Allocates, and maps the stack: the one thing that the
     /// system can refuse.
@@ -206,7 +227,7 @@ impl<'fd> Prepared<'fd> {
             require: self.require,
             inherit_unnamed_fds: self.inherit_unnamed_fds,
             on_drop: self.on_drop,
-            scratch: Scratch::new(self.entries.len(), self.openers.len(), steps)?,
+            scratch: Scratch::new(new_region()?, self.entries.len(), self.openers.len(), steps),
         })
     }
 

@@ -7,13 +7,14 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::string::ToString;
 use std::thread;
 
+use super::launcher::{Launcher, Lent};
 use super::opener::failed;
 use super::terminals::CONTROLLING;
 use super::{Opener, Prepared, Scratch, SpawnError, Subject};
 use crate::channel::PassedFd;
 use crate::child::{Child, Ends};
 use crate::limits::{BUSY_SLEEP_MAX, BUSY_SLEEP_MIN, SHARED_FD_MAX};
-use crate::plan::{Closing, Mapping, Parts, Plan, Problem, Step, Unsolvable, lay_out};
+use crate::plan::{Closing, Mapping, Parts, Plan, Problem, Step, Unsolvable, lay_out, number_of};
 use crate::sys::memory::SharedWord;
 use crate::sys::{Errno, Features, fd, process};
 
@@ -41,17 +42,30 @@ pub struct Opened<'p, 'fd> {
     pub(super) shared_word: Option<SharedWord>,
     /// For a child that waits for its id maps.
     pub(super) id_maps: Option<(OwnedFd, OwnedFd)>,
+    /// Numbers that a launcher has lent.
+    pub(super) lent: Option<Lent<'p>>,
 }
 
 impl<'fd> Prepared<'fd> {
     /// Opens the channels of one spawn and completes the plan.
     pub fn open(&mut self) -> Result<Opened<'_, 'fd>, SpawnError> {
+        self.open_by(None)
+    }
+
+    pub(super) fn open_by<'p>(
+        &'p mut self,
+        launcher: Option<&'p Launcher>,
+    ) -> Result<Opened<'p, 'fd>, SpawnError> {
+        self.scratch.lent.clear();
         let ends = Ends::new(self.infos.clone());
         // From here on dropping it closes whatever was opened.
-        let (notice, shared_word, id_maps) = (None, None, None);
-        let mut opened = Opened { prepared: self, ends, notice, shared_word, id_maps };
+        let (notice, shared_word, id_maps, lent) = (None, None, None, None);
+        let mut opened = Opened { prepared: self, ends, notice, shared_word, id_maps, lent };
         opened.check_sources()?;
         opened.open_channels()?;
+        if let Some(launcher) = launcher {
+            opened.lend(launcher);
+        }
         opened.complete_plan()?;
         Ok(opened)
     }
@@ -91,6 +105,7 @@ impl Opened<'_, '_> {
             labels: &self.prepared.labels,
             program: self.prepared.strings.program(),
             namespaces: self.prepared.clone.namespaces.bits(),
+            lent: &self.prepared.scratch.lent,
         }
     }
 
@@ -162,17 +177,23 @@ impl Opened<'_, '_> {
 
     fn open_channels(&mut self) -> Result<(), SpawnError> {
         let Prepared { openers, entries, infos, scratch, .. } = &mut *self.prepared;
+        scratch.marked.clear();
         let mut infos = infos.iter();
         for (opener, channel) in openers.iter().zip(0..) {
             let entry = || entries.iter().find(|entry| entry.channel == channel);
             let target = || entry().map_or(-1, |entry| entry.fd);
             let mut made = opener.open(infos.as_slice().first(), target)?;
+            if opener.makes_its_ends() {
+                let ends = made.ours.iter().chain(&made.theirs);
+                scratch.marked.extend(ends.map(AsRawFd::as_raw_fd));
+            }
             if let Some(end) = made.ours.take() {
                 self.ends.push(end);
                 infos.next();
             }
             scratch.made.push(made);
         }
+        scratch.marked.sort_unstable();
         Ok(())
     }
 
@@ -195,6 +216,7 @@ impl Opened<'_, '_> {
             self.id_maps = Some(fd::pipe().map_err(failed("pipe2"))?);
         }
         self.note_needed();
+        self.use_lent();
         loop {
             match self.solve() {
                 Ok(()) => break,
@@ -236,15 +258,18 @@ impl Opened<'_, '_> {
     fn solve(&mut self) -> Result<(), Unsolvable> {
         let closing = self.prepared.closing();
         let Prepared { setup, finish, limit, scratch, .. } = &mut *self.prepared;
-        let Scratch { map, cells, before, early, keep, steps, spare_numbers, .. } = scratch;
-        let spare = spare_numbers;
-        let problem = Problem { map, keep, early, spare, limit: *limit, closing };
+        let Scratch { map, cells, before, early, keep, marked, lent, steps, .. } = scratch;
+        let spare = &scratch.spare_numbers;
+        let problem = Problem { map, keep, early, marked, spare, limit: *limit, closing };
         let parts = Parts { before, after: &setup.after, finish };
         steps.clear();
         lay_out(&problem, cells, parts, |step| steps.push(step))?;
         // What is needed after the map is where that has put it.
         for at in 0..steps.len() {
-            let place = |fd| problem.place(fd, steps.iter().copied()).unwrap_or(fd);
+            let place = |fd| {
+                let fd = number_of(lent, fd);
+                problem.place(fd, steps.iter().copied()).unwrap_or(fd)
+            };
             steps[at] = match steps[at] {
                 Step::Landlock { fd } => Step::Landlock { fd: place(fd) },
                 Step::ExecFd { fd } => Step::ExecFd { fd: place(fd) },

@@ -45,6 +45,18 @@ impl Opener<'_> {
         }
     }
 
+    /// Whether the ends are made at the spawn, CLOEXEC, and known to nobody else; and
+    /// not given, with whatever flags they have.
+    pub(super) fn makes_its_ends(&self) -> bool {
+        match self {
+            Self::ReadPipe | Self::WritePipe | Self::SocketPair | Self::MessagePair(_) => true,
+            Self::Fifo(_) | Self::File { .. } | Self::Bytes(_) => true,
+            // A pair may be adopted.
+            Self::Pty(_) => false,
+            Self::Shared(_) | Self::Given(_) | Self::Passthrough(_) => false,
+        }
+    }
+
     /// Opens the channel for one spawn: the ends that are made now, or given.
     ///
     /// `channel` is what an error is about, where we get an end; `target` is asked

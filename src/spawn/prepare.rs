@@ -14,11 +14,12 @@ use super::opener::openers;
 use super::setup::map_lines;
 use super::strings::{Extra, Frozen, Scripts, Strings, TooLong};
 use super::terminals::Terminals;
-use super::{CloneExtras, Entry, Prepared, Scratch, child_files, steps_max};
+use super::{CloneExtras, Entry, Prepared, Scratch, child_files, new_region, steps_max};
 use crate::channel::{Channel, ChannelInfo, Name, OwnedName};
 use crate::command::{Command, Mapped, Namespaces, PlanError};
 use crate::plan::{Finish, Label, Program, Step, Text, candidates, finish};
 use crate::signal::Signal;
+use crate::sys::memory::Region;
 use crate::sys::{Features, fd, signals};
 
 impl<'fd> Command<'fd> {
@@ -29,6 +30,11 @@ impl<'fd> Command<'fd> {
     /// A prepared command spawns again and again, without allocation. Nothing
     /// that is changed here or in the environment later touches it.
     pub fn prepare(&self) -> Result<Prepared<'fd>, PlanError> {
+        self.prepare_on(None)
+    }
+
+    /// With this stack, or a new one.
+    pub(super) fn prepare_on(&self, region: Option<Region>) -> Result<Prepared<'fd>, PlanError> {
         let channels = self.all_channels();
         let features = self.features(&channels)?;
         self.check_setup(features)?;
@@ -53,7 +59,9 @@ impl<'fd> Command<'fd> {
         let infos = infos(&channels, self.default_writer.as_ref())?;
         let openers = openers(&channels)?;
         let fixed = setup.before.len() + setup.after.len() + finish.len();
-        let scratch = Scratch::new(entries.len(), openers.len(), steps_max(fixed, entries.len()))?;
+        let region = region.map_or_else(new_region, Ok)?;
+        let steps = steps_max(fixed, entries.len());
+        let scratch = Scratch::new(region, entries.len(), openers.len(), steps);
         // Without it a cgroup could only be left out, when a spawn is tried again.
         let require = match self.setup.cgroup {
             Some(_) => self.require | Features::CLONE3,

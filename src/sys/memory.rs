@@ -2,6 +2,7 @@
 //! reports.
 
 use core::ffi::c_void;
+use core::mem::ManuallyDrop;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::AtomicU64;
 
@@ -40,6 +41,20 @@ impl Region {
         // SAFETY: the lowest page of the mapping just made.
         check(unsafe { libc::mprotect(region.at(0), page, libc::PROT_NONE) })?;
         Ok(region)
+    }
+
+    /// Gives the mapping up: from now on it belongs to whoever has the address.
+    pub(crate) fn into_base(self) -> NonNull<c_void> {
+        ManuallyDrop::new(self).base
+    }
+
+    /// Takes over what [`into_base`](Self::into_base) has given up.
+    ///
+    /// # Safety
+    ///
+    /// The address is of that function, and nobody else takes it over.
+    pub(crate) unsafe fn from_base(base: NonNull<c_void>) -> Self {
+        Self { base, page: page_size() }
     }
 
     fn at(&self, offset: usize) -> *mut c_void {

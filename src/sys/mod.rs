@@ -8,8 +8,9 @@
 //! * [`clone`]: one way to make a child that shares the parent's memory, one to
 //!   make a child that has a copy.
 //! * [`features`], [`probe`]: what the kernel has.
-//! * [`fd`], [`fifo`], [`memfd`], [`memory`], [`once`], [`poll`], [`epoll`], [`wake`],
-//!   [`process`], [`signals`], [`socket`], [`terminal`]: the parent's calls.
+//! * [`fd`], [`fifo`], [`memfd`], [`slot`], [`memory`], [`shelf`], [`once`], [`poll`],
+//!   [`epoll`], [`wake`], [`process`], [`signals`], [`socket`], [`terminal`]: the
+//!   parent's calls.
 //! * [`inherited`], [`fd_kind`], [`shared`]: fds that this program was started
 //!   with, which others have too.
 
@@ -49,7 +50,9 @@ pub(crate) mod poll;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod shared;
+pub(crate) mod shelf;
 pub(crate) mod signals;
+pub(crate) mod slot;
 pub(crate) mod socket;
 pub(crate) mod terminal;
 pub(crate) mod users;
