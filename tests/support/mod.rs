@@ -3,17 +3,19 @@
 // Each test file is a crate of its own and uses its own part of this.
 #![allow(dead_code, unused_imports)]
 
+mod amount;
 mod look;
 mod program;
 pub(crate) mod seccomp;
 mod subprocess;
 
+pub(crate) use self::amount::{amount, optimized};
 pub(crate) use self::look::{
     File, Open, fds_of, fds_of_self, file_of, place_at, signal_set, with_fd,
 };
-pub(crate) use self::program::{pause, write_program};
+pub(crate) use self::program::{marker, pause, write_program};
 pub(crate) use self::subprocess::{
-    beside, in_subprocess, in_subprocesses, no_child_is_left, self_as,
+    beside, in_subprocess, in_subprocesses, no_child_is_left, say, self_as,
 };
 
 use forkplan::Features;
