@@ -135,8 +135,8 @@ impl Parents {
         for (at, step) in steps.enumerate() {
             wrong = wrong | apply(&mut rows, at, step);
         }
-        for number in 0..WINDOW {
-            wrong = wrong | !self.is_right(request, number, &rows[number]);
+        for (number, row) in rows.iter().enumerate() {
+            wrong = wrong | !self.is_right(request, number, row);
         }
         for &kept in &request.keep {
             let place = place(kept).and_then(|place| rows.get(place as usize));

@@ -7,6 +7,7 @@ mod amount;
 mod look;
 mod program;
 pub(crate) mod seccomp;
+pub(crate) mod storm;
 mod subprocess;
 
 pub(crate) use self::amount::{amount, optimized};
