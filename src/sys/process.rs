@@ -149,18 +149,18 @@ fn waitid_pidfd(pidfd: BorrowedFd<'_>, options: c_int) -> Result<Option<Reaped>,
 pub(crate) fn has_ended(pid: c_int, pidfd: Option<BorrowedFd<'_>>) -> Result<bool, Errno> {
     #[cfg(linux)]
     if let Some(pidfd) = pidfd {
-        let asked = ended_by(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t);
+        let asked = ended_by(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, ANY_EXIT_SIGNAL);
         if !matches!(asked, Err(errno) if refused(errno)) {
             return asked;
         }
     }
     let _ = pidfd;
-    ended_by(libc::P_PID, pid as libc::id_t)
+    ended_by(libc::P_PID, pid as libc::id_t, ANY_EXIT_SIGNAL)
 }
 
-fn ended_by(which: libc::idtype_t, id: libc::id_t) -> Result<bool, Errno> {
+fn ended_by(which: libc::idtype_t, id: libc::id_t, kinds: c_int) -> Result<bool, Errno> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | ANY_EXIT_SIGNAL;
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | kinds;
     // SAFETY: writes the info.
     check(unsafe { libc::waitid(which, id, info.as_mut_ptr(), options) })?;
     // SAFETY: all zero is valid, and says that nothing has changed.
@@ -271,7 +271,8 @@ pub(crate) fn signal(
 /// POSIX has `setpgid` of a child that has called exec fail with `EACCES`, and
 /// no process group has the largest number, so the call changes nothing. `EPERM`
 /// has several meanings: not yet, or another session, or a filter that answers
-/// in the kernel's place. Then Linux's `/proc` knows. Both work on a zombie too.
+/// in the kernel's place. Then Linux's `/proc` knows, and where that is hidden,
+/// the child's exit signal. All of them work on a zombie too.
 pub(crate) fn reached_exec(pid: c_int) -> Option<bool> {
     // SAFETY: no pointers.
     match check(unsafe { libc::setpgid(pid, c_int::MAX) }) {
@@ -282,9 +283,27 @@ pub(crate) fn reached_exec(pid: c_int) -> Option<bool> {
     if let Some(not_yet) = forked_without_exec(pid) {
         return Some(!not_yet);
     }
-    // SAFETY: no pointers.
-    let same_session = unsafe { libc::getsid(pid) == libc::getsid(0) };
-    same_session.then_some(false)
+    #[cfg(raw_syscalls)]
+    {
+        has_exit_signal(pid)
+    }
+    #[cfg(not(raw_syscalls))]
+    {
+        // SAFETY: no pointers.
+        let same_session = unsafe { libc::getsid(pid) == libc::getsid(0) };
+        same_session.then_some(false)
+    }
+}
+
+/// Our children are made without an exit signal, and exec makes it `SIGCHLD`:
+/// only then does a plain wait see them. `None`: nor does any other.
+#[cfg(raw_syscalls)]
+fn has_exit_signal(pid: c_int) -> Option<bool> {
+    let seen_by = |kinds| ended_by(libc::P_PID, pid as libc::id_t, kinds).is_ok();
+    if seen_by(0) {
+        return Some(true);
+    }
+    seen_by(ANY_EXIT_SIGNAL).then_some(false)
 }
 
 /// The kernel's flag `PF_FORKNOEXEC`, from `/proc/PID/stat`. Allocates nothing.
