@@ -40,7 +40,7 @@ const CLOEXEC: i32 = 1 << 2;
 /// `_IOWR(0xff, 11, struct pidfd_info)`, whatever its size.
 const GET_INFO: i32 = 0xff0b;
 
-const REFUSALS: [Refusal; 16] = [
+const REFUSALS: [Refusal; 17] = [
     Refusal { name: "nothing", rules: |_| Vec::new(), missing: Features::empty() },
     Refusal {
         name: "clone3",
@@ -81,6 +81,19 @@ const REFUSALS: [Refusal; 16] = [
         rules: |e| {
             let old = Rule::errno(libc::SYS_clone, e).having(0, libc::CLONE_VM);
             vec![Rule::errno(libc::SYS_clone3, e), old]
+        },
+        missing: NOT_SHARED,
+    },
+    // As user-mode qemu, which is particular about a fork's exit signal too.
+    Refusal {
+        name: "a fork without SIGCHLD",
+        rules: |e| {
+            let shared = libc::CLONE_VM | libc::CLONE_PIDFD;
+            vec![
+                Rule::errno(libc::SYS_clone3, e),
+                Rule::errno(libc::SYS_clone, libc::EINVAL).having(0, shared),
+                Rule::errno(libc::SYS_clone, libc::EINVAL).with(0, 0),
+            ]
         },
         missing: NOT_SHARED,
     },

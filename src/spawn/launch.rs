@@ -14,6 +14,7 @@ use crate::child::Child;
 use crate::limits::{LOOKS_AT_ONCE_MAX, NOTICE_TICK, REPORT_TICK};
 use crate::plan::Step;
 use crate::postfork::{self, Job, Progress, Report};
+use crate::signal::Signal;
 use crate::sys::clone::{self, Cloned, How, clone};
 use crate::sys::memory::SharedWord;
 use crate::sys::poll::{Interest, PollFd, poll};
@@ -52,17 +53,18 @@ impl Opened<'_, '_> {
         };
         let namespaces = prepared.clone.namespaces;
         let cgroup = prepared.clone.cgroup.as_ref().map(PassedFd::number);
-        let exit_signal = NO_SIGNAL;
-        let how = How { features, exit_signal, namespaces: namespaces.bits(), cgroup };
         let argument = (&raw const job).cast_mut().cast();
         let blocked = Blocked::all();
-        // SAFETY: signals are blocked. The job outlives the child's walk: where
-        // memory is shared the call returns after it, else the child has a
-        // copy. Its strings are NUL-terminated and its arrays NULL-terminated,
-        // made so by `Frozen`, into whose text all steps point. The stack is
-        // that of `self.prepared`, which we hold mutably, and the walk uses
-        // less of it than there is.
-        let cloned = unsafe { clone(how, region, postfork::enter, argument) };
+        let cloned = with_exit_signal(features, |exit_signal| {
+            let how = How { features, exit_signal, namespaces: namespaces.bits(), cgroup };
+            // SAFETY: signals are blocked. The job outlives the child's walk:
+            // where memory is shared the call returns after it, else the child
+            // has a copy. Its strings are NUL-terminated and its arrays
+            // NULL-terminated, made so by `Frozen`, into whose text all steps
+            // point. The stack is that of `self.prepared`, which we hold
+            // mutably, and the walk uses less of it than there is.
+            unsafe { clone(how, region, postfork::enter, argument) }
+        });
         drop(blocked);
         let cloned = cloned.map_err(|errno| {
             let call = clone::name(features);
@@ -98,6 +100,18 @@ impl Opened<'_, '_> {
     }
 }
 
+/// Clones without an exit signal, or where the old call refuses that, as user-mode
+/// qemu does, with the one that every process has.
+fn with_exit_signal(
+    features: Features,
+    clone: impl Fn(i32) -> Result<Cloned, Errno>,
+) -> Result<Cloned, Errno> {
+    match clone(NO_SIGNAL) {
+        Err(Errno::INVAL) if !features.contains(Features::CLONE3) => clone(Signal::CHLD.number()),
+        cloned => cloned,
+    }
+}
+
 /// Why a child did not reach its program.
 enum Why {
     /// The step failed.
@@ -119,7 +133,7 @@ fn wait_for_notice(reader: &OwnedFd, cloned: &Cloned, report: Report<'_>, steps:
             Progress::Failed(..) => return,
             Progress::At(index) => {
                 let reached = at_exec(steps, index as usize)
-                    && process::reached_exec(cloned.pid) == Some(true);
+                    && process::reached_exec(cloned.pid, cloned.exit_signal) == Some(true);
                 if reached || process::has_ended(cloned.pid, pidfd(cloned)) != Ok(false) {
                     return;
                 }
@@ -142,7 +156,7 @@ fn failure(cloned: &Cloned, report: Report<'_>, steps: &[Step]) -> Option<(usize
             Progress::At(index) => index as usize,
         };
         if at_exec(steps, index) {
-            match process::reached_exec(cloned.pid) {
+            match process::reached_exec(cloned.pid, cloned.exit_signal) {
                 Some(true) => return None,
                 // Reaped by somebody else, or by the kernel where SIGCHLD is
                 // ignored, which both can do after exec alone; but for somebody

@@ -272,8 +272,9 @@ pub(crate) fn signal(
 /// no process group has the largest number, so the call changes nothing. `EPERM`
 /// has several meanings: not yet, or another session, or a filter that answers
 /// in the kernel's place. Then Linux's `/proc` knows, and where that is hidden,
-/// the child's exit signal. All of them work on a zombie too.
-pub(crate) fn reached_exec(pid: c_int) -> Option<bool> {
+/// the signal of the child's end, if `exit_signal`, with which it was made, was
+/// none. All of them work on a zombie too.
+pub(crate) fn reached_exec(pid: c_int, exit_signal: c_int) -> Option<bool> {
     // SAFETY: no pointers.
     match check(unsafe { libc::setpgid(pid, c_int::MAX) }) {
         Err(Errno::ACCESS) => return Some(true),
@@ -283,21 +284,16 @@ pub(crate) fn reached_exec(pid: c_int) -> Option<bool> {
     if let Some(not_yet) = forked_without_exec(pid) {
         return Some(!not_yet);
     }
-    #[cfg(raw_syscalls)]
-    {
-        has_exit_signal(pid)
+    if exit_signal == 0 {
+        return has_exit_signal(pid);
     }
-    #[cfg(not(raw_syscalls))]
-    {
-        // SAFETY: no pointers.
-        let same_session = unsafe { libc::getsid(pid) == libc::getsid(0) };
-        same_session.then_some(false)
-    }
+    // SAFETY: no pointers.
+    let same_session = unsafe { libc::getsid(pid) == libc::getsid(0) };
+    same_session.then_some(false)
 }
 
-/// Our children are made without an exit signal, and exec makes it `SIGCHLD`:
-/// only then does a plain wait see them. `None`: nor does any other.
-#[cfg(raw_syscalls)]
+/// A child that is made without an exit signal has `SIGCHLD` from its exec on:
+/// only then does a plain wait see it. `None`: nor does any other.
 fn has_exit_signal(pid: c_int) -> Option<bool> {
     let seen_by = |kinds| ended_by(libc::P_PID, pid as libc::id_t, kinds).is_ok();
     if seen_by(0) {
@@ -352,9 +348,9 @@ mod tests {
                 unsafe { libc::pause() };
             }
         }
-        let answers = (forked_without_exec(child), reached_exec(child));
+        let answers = (forked_without_exec(child), reached_exec(child, libc::SIGCHLD));
         signal(child, None, libc::SIGKILL).unwrap();
-        let zombie = has_ended(child, None).map(|_| reached_exec(child));
+        let zombie = has_ended(child, None).map(|_| reached_exec(child, libc::SIGCHLD));
         wait(child, None, true).unwrap();
         assert_eq!(answers, (Some(true), Some(false)));
         assert_eq!(zombie, Ok(Some(false)));
