@@ -7,13 +7,13 @@ mod support;
 
 use core::ffi::{c_int, c_void};
 use core::ptr;
-use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use core::time::Duration;
 use std::thread;
 
 use forkplan::Channel::Null;
 use forkplan::{Command, Features, OnDrop, Signal};
-use support::{EXCLUSIONS, PATHS, beside, in_subprocess, no_child_is_left, pause, signal_set};
+use support::storm::{count_handlers, hits_in_children, hits_in_parent, in_a_storm};
+use support::{EXCLUSIONS, PATHS, in_subprocess, no_child_is_left, pause, signal_set};
 
 fn bit(signal: c_int) -> u64 {
     1 << (signal - 1)
@@ -32,55 +32,6 @@ fn block(signals: &[c_int]) {
         signals.iter().for_each(|&signal| assert_eq!(libc::sigaddset(&mut set, signal), 0));
         assert_eq!(libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut()), 0);
     }
-}
-
-/// How often the handler ran in another process than the one that set it. In
-/// shared memory, so that a child with a copy of the rest counts here too.
-static IN_CHILD: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
-static IN_PARENT: AtomicU32 = AtomicU32::new(0);
-static PARENT: AtomicI32 = AtomicI32::new(0);
-
-fn in_child() -> &'static AtomicU32 {
-    // SAFETY: `count_handlers` stored a mapping that stays for good.
-    unsafe { &*IN_CHILD.load(Ordering::Relaxed) }
-}
-
-extern "C" fn count(_signal: c_int) {
-    // SAFETY: no pointers; may be called in a handler.
-    if unsafe { libc::getpid() } == PARENT.load(Ordering::Relaxed) {
-        IN_PARENT.fetch_add(1, Ordering::Relaxed);
-    } else {
-        in_child().fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Counts `SIGUSR1` from here on, in a process group of this process's own.
-fn count_handlers() {
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-    // SAFETY: a new mapping at an address of the kernel's choice.
-    let page = unsafe { libc::mmap(ptr::null_mut(), 4096, protection, flags, -1, 0) };
-    assert_ne!(page, libc::MAP_FAILED);
-    IN_CHILD.store(page.cast(), Ordering::Relaxed);
-    // SAFETY: no pointers.
-    unsafe {
-        PARENT.store(libc::getpid(), Ordering::Relaxed);
-        assert_eq!(libc::setpgid(0, 0), 0);
-        let mut action: libc::sigaction = core::mem::zeroed();
-        action.sa_sigaction = count as extern "C" fn(c_int) as usize;
-        action.sa_flags = libc::SA_RESTART;
-        assert_eq!(libc::sigaction(libc::SIGUSR1, &action, ptr::null_mut()), 0);
-    }
-}
-
-/// Runs `body` while a thread sends `SIGUSR1` to the group, children included,
-/// as fast as it can.
-fn in_a_storm(body: impl FnOnce()) {
-    let storm = || {
-        // SAFETY: no pointers; the group is ours.
-        unsafe { libc::kill(0, libc::SIGUSR1) };
-    };
-    beside(storm, body);
 }
 
 #[test]
@@ -109,8 +60,8 @@ fn no_handler_of_the_parent_runs_in_the_child() {
                 }
             }
         });
-        assert_eq!(in_child().load(Ordering::Relaxed), 0);
-        assert_ne!(IN_PARENT.load(Ordering::Relaxed), 0);
+        assert_eq!(hits_in_children(), 0);
+        assert_ne!(hits_in_parent(), 0);
         assert!(no_child_is_left());
     });
 }
@@ -122,7 +73,7 @@ fn control_a_child_without_protection_runs_the_handler() {
         for _ in 0..10_000_000 {
             // SAFETY: no pointers.
             unsafe { libc::getppid() };
-            if in_child().load(Ordering::Relaxed) > 0 {
+            if hits_in_children() > 0 {
                 break;
             }
         }
@@ -143,7 +94,7 @@ fn control_a_child_without_protection_runs_the_handler() {
             // SAFETY: a child of this process, whose status nobody needs.
             assert_eq!(unsafe { libc::waitpid(pid, ptr::null_mut(), 0) }, pid);
         });
-        assert_ne!(in_child().load(Ordering::Relaxed), 0);
+        assert_ne!(hits_in_children(), 0);
     });
 }
 

@@ -86,6 +86,7 @@ mod tests {
             let mut ends = Vec::new();
             for fact in 0..=channels {
                 ends.push(if fact == at { life.exited() } else { life.channel_closed() });
+                prop_assert_eq!(life.has_exited(), fact >= at);
             }
             prop_assert_eq!(ends.iter().position(|&end| end), Some(channels));
             prop_assert_eq!(ends.iter().filter(|&&end| end).count(), 1);

@@ -55,17 +55,18 @@ impl Opened<'_, '_> {
         };
         let namespaces = prepared.clone.namespaces;
         let cgroup = prepared.clone.cgroup.as_ref().map(PassedFd::number);
-        let exit_signal = NO_SIGNAL;
-        let how = How { features, exit_signal, namespaces: namespaces.bits(), cgroup };
         let argument = (&raw const job).cast_mut().cast();
         let blocked = Blocked::all();
-        // SAFETY: signals are blocked. The job outlives the child's walk: where
-        // memory is shared the call returns after it, else the child has a
-        // copy. Its strings are NUL-terminated and its arrays NULL-terminated,
-        // made so by `Frozen`, into whose text all steps point. The stack is
-        // that of `self.prepared`, which we hold mutably, and the walk uses
-        // less of it than there is.
-        let cloned = unsafe { clone(how, region, postfork::enter, argument) };
+        let cloned = with_exit_signal(features, |exit_signal| {
+            let how = How { features, exit_signal, namespaces: namespaces.bits(), cgroup };
+            // SAFETY: signals are blocked. The job outlives the child's walk:
+            // where memory is shared the call returns after it, else the child
+            // has a copy. Its strings are NUL-terminated and its arrays
+            // NULL-terminated, made so by `Frozen`, into whose text all steps
+            // point. The stack is that of `self.prepared`, which we hold
+            // mutably, and the walk uses less of it than there is.
+            unsafe { clone(how, region, postfork::enter, argument) }
+        });
         drop(blocked);
         let cloned = cloned.map_err(|errno| {
             let subject = Subject::Clone { namespaces, cgroup };
@@ -113,6 +114,18 @@ fn was_not_let_go_on(child: &SpawnError, refused: &SpawnError) -> bool {
     waited || child.signal() == Some(Signal::KILL) && !broken(refused)
 }
 
+/// Clones without an exit signal, or where the old call refuses that, as user-mode
+/// qemu does, with the one that every process has.
+fn with_exit_signal(
+    features: Features,
+    clone: impl Fn(i32) -> Result<Cloned, Errno>,
+) -> Result<Cloned, Errno> {
+    match clone(NO_SIGNAL) {
+        Err(Errno::INVAL) if !features.contains(Features::CLONE3) => clone(Signal::CHLD.number()),
+        cloned => cloned,
+    }
+}
+
 /// Why a child did not reach its program.
 enum Why {
     /// The step failed.
@@ -134,7 +147,7 @@ fn wait_for_notice(reader: &OwnedFd, cloned: &Cloned, report: Report<'_>, steps:
             Progress::Failed(..) => return,
             Progress::At(index) => {
                 let reached = at_exec(steps, index as usize)
-                    && process::reached_exec(cloned.pid) == Some(true);
+                    && process::reached_exec(cloned.pid, cloned.exit_signal) == Some(true);
                 if reached || process::has_ended(cloned.pid, pidfd(cloned)) != Ok(false) {
                     return;
                 }
@@ -157,7 +170,7 @@ fn failure(cloned: &Cloned, report: Report<'_>, steps: &[Step]) -> Option<(usize
             Progress::At(index) => index as usize,
         };
         if at_exec(steps, index) {
-            match process::reached_exec(cloned.pid) {
+            match process::reached_exec(cloned.pid, cloned.exit_signal) {
                 Some(true) => return None,
                 // Reaped by somebody else, or by the kernel where SIGCHLD is
                 // ignored, which both can do after exec alone; but for somebody

@@ -20,6 +20,8 @@ pub(crate) fn name(_features: Features) -> &'static str {
 pub(crate) struct Cloned {
     pub(crate) pid: i32,
     pub(crate) pidfd: Option<OwnedFd>,
+    /// What the parent is sent at its end, unless exec has changed that.
+    pub(crate) exit_signal: i32,
 }
 
 /// What kind of child. A fork has `SIGCHLD` at its end, and namespaces and cgroups
@@ -54,5 +56,5 @@ pub(crate) unsafe fn clone(
     // The child is ours and not reaped, so the pid is still its own.
     let pidfd =
         how.features.contains(Features::PIDFD).then(|| super::process::open_pidfd(pid)).flatten();
-    Ok(Cloned { pid, pidfd })
+    Ok(Cloned { pid, pidfd, exit_signal: libc::SIGCHLD })
 }

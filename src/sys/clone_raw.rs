@@ -44,6 +44,8 @@ pub(crate) fn name(features: Features) -> &'static str {
 pub(crate) struct Cloned {
     pub(crate) pid: i32,
     pub(crate) pidfd: Option<OwnedFd>,
+    /// What the parent is sent at its end, unless exec has changed that.
+    pub(crate) exit_signal: i32,
 }
 
 /// What kind of child.
@@ -121,5 +123,5 @@ pub(crate) unsafe fn clone(
     // Kernels before 5.2 ignore the flag.
     // SAFETY: the kernel made this fd for us, CLOEXEC, and nobody else knows it.
     let pidfd = (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
-    Ok(Cloned { pid: result as i32, pidfd })
+    Ok(Cloned { pid: result as i32, pidfd, exit_signal })
 }

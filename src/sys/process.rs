@@ -149,18 +149,18 @@ fn waitid_pidfd(pidfd: BorrowedFd<'_>, options: c_int) -> Result<Option<Reaped>,
 pub(crate) fn has_ended(pid: c_int, pidfd: Option<BorrowedFd<'_>>) -> Result<bool, Errno> {
     #[cfg(linux)]
     if let Some(pidfd) = pidfd {
-        let asked = ended_by(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t);
+        let asked = ended_by(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, ANY_EXIT_SIGNAL);
         if !matches!(asked, Err(errno) if refused(errno)) {
             return asked;
         }
     }
     let _ = pidfd;
-    ended_by(libc::P_PID, pid as libc::id_t)
+    ended_by(libc::P_PID, pid as libc::id_t, ANY_EXIT_SIGNAL)
 }
 
-fn ended_by(which: libc::idtype_t, id: libc::id_t) -> Result<bool, Errno> {
+fn ended_by(which: libc::idtype_t, id: libc::id_t, kinds: c_int) -> Result<bool, Errno> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | ANY_EXIT_SIGNAL;
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | kinds;
     // SAFETY: writes the info.
     check(unsafe { libc::waitid(which, id, info.as_mut_ptr(), options) })?;
     // SAFETY: all zero is valid, and says that nothing has changed.
@@ -318,8 +318,10 @@ pub(crate) fn signal(
 /// POSIX has `setpgid` of a child that has called exec fail with `EACCES`, and
 /// no process group has the largest number, so the call changes nothing. `EPERM`
 /// has several meanings: not yet, or another session, or a filter that answers
-/// in the kernel's place. Then Linux's `/proc` knows. Both work on a zombie too.
-pub(crate) fn reached_exec(pid: c_int) -> Option<bool> {
+/// in the kernel's place. Then Linux's `/proc` knows, and where that is hidden,
+/// the signal of the child's end, if `exit_signal`, with which it was made, was
+/// none. All of them work on a zombie too.
+pub(crate) fn reached_exec(pid: c_int, exit_signal: c_int) -> Option<bool> {
     // SAFETY: no pointers.
     match check(unsafe { libc::setpgid(pid, c_int::MAX) }) {
         Err(Errno::ACCESS) => return Some(true),
@@ -329,9 +331,22 @@ pub(crate) fn reached_exec(pid: c_int) -> Option<bool> {
     if let Some(not_yet) = forked_without_exec(pid) {
         return Some(!not_yet);
     }
+    if exit_signal == 0 {
+        return has_exit_signal(pid);
+    }
     // SAFETY: no pointers.
     let same_session = unsafe { libc::getsid(pid) == libc::getsid(0) };
     same_session.then_some(false)
+}
+
+/// A child that is made without an exit signal has `SIGCHLD` from its exec on:
+/// only then does a plain wait see it. `None`: nor does any other.
+fn has_exit_signal(pid: c_int) -> Option<bool> {
+    let seen_by = |kinds| ended_by(libc::P_PID, pid as libc::id_t, kinds).is_ok();
+    if seen_by(0) {
+        return Some(true);
+    }
+    seen_by(ANY_EXIT_SIGNAL).then_some(false)
 }
 
 /// The kernel's flag `PF_FORKNOEXEC`, from `/proc/PID/stat`. Allocates nothing.
@@ -411,9 +426,9 @@ mod tests {
                 unsafe { libc::pause() };
             }
         }
-        let answers = (forked_without_exec(child), reached_exec(child));
+        let answers = (forked_without_exec(child), reached_exec(child, libc::SIGCHLD));
         signal(child, None, libc::SIGKILL).unwrap();
-        let zombie = has_ended(child, None).map(|_| reached_exec(child));
+        let zombie = has_ended(child, None).map(|_| reached_exec(child, libc::SIGCHLD));
         wait(child, None, true).unwrap();
         assert_eq!(answers, (Some(true), Some(false)));
         assert_eq!(zombie, Ok(Some(false)));

@@ -3,25 +3,28 @@
 // Each test file is a crate of its own and uses its own part of this.
 #![allow(dead_code, unused_imports)]
 
+mod amount;
 pub(crate) mod faults;
 pub(crate) mod isolation;
 mod look;
 pub(crate) mod mounts;
 mod program;
 pub(crate) mod seccomp;
+pub(crate) mod storm;
 mod subprocess;
 mod terminal;
 pub(crate) mod trace;
 pub(crate) mod trace_lines;
 
+pub(crate) use self::amount::{amount, optimized};
 pub(crate) use self::look::{
     File, Open, fds_of, fds_of_self, file_of, own_cpu, place_at, session_of, signal_set,
     terminal_number, with_fd,
 };
-pub(crate) use self::program::{end, pause, write_program};
+pub(crate) use self::program::{end, marker, pause, write_program};
 pub(crate) use self::subprocess::{
     assert_done, beside, far_side, far_side_without_stderr, if_far_side, in_subprocess,
-    in_subprocesses, no_child_is_left, self_as,
+    in_subprocesses, no_child_is_left, say, self_as,
 };
 pub(crate) use self::terminal::terminal;
 

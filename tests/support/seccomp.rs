@@ -39,6 +39,11 @@ impl Rule {
         Self::new(number, libc::SECCOMP_RET_KILL_PROCESS)
     }
 
+    /// The call is made, where others are not: for [`install_allowing`].
+    pub(crate) fn allow(number: libc::c_long) -> Self {
+        Self::new(number, libc::SECCOMP_RET_ALLOW)
+    }
+
     fn new(number: libc::c_long, verdict: u32) -> Self {
         Self { number, conditions: Vec::new(), verdict }
     }
@@ -164,9 +169,18 @@ pub(crate) fn no_open(errno: i32) -> Vec<Rule> {
 
 /// Puts a filter on this thread, for good.
 pub(crate) fn install(rules: &[Rule]) {
+    load(rules, libc::SECCOMP_RET_ALLOW);
+}
+
+/// As above, but whoever makes a call without a rule is killed by `SIGSYS`.
+pub(crate) fn install_allowing(rules: &[Rule]) {
+    load(rules, libc::SECCOMP_RET_KILL_PROCESS);
+}
+
+fn load(rules: &[Rule], otherwise: u32) {
     let mut program = Vec::new();
     rules.iter().for_each(|rule| rule.write(&mut program));
-    program.push(ret(libc::SECCOMP_RET_ALLOW));
+    program.push(ret(otherwise));
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     // SAFETY: no pointers. Without this only root may set a filter.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);

@@ -13,6 +13,8 @@ use std::io::Write;
 const KEY: &str = "FORKPLAN_TEST_SUBPROCESS";
 /// Says which of the test's cases.
 const CASE: &str = "FORKPLAN_TEST_CASE";
+/// Where messages go in a body's process, above all numbers that tests use.
+const LOG: i32 = 900;
 /// The body ran and returned. Not 0, which a test binary that found no such
 /// test exits with too.
 const DONE: i32 = 42;
@@ -57,8 +59,8 @@ fn run(name: &str, case: usize) {
 
 fn run_and_exit(body: impl FnOnce()) -> ! {
     // Failures must be told even when the body has closed 2, or put something
-    // else there. The number is above all that tests use.
-    let log = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 900).unwrap();
+    // else there.
+    let log = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), LOG).unwrap();
     let log = fs::File::from(log);
     panic::set_hook(Box::new(move |info| {
         let _ = writeln!(&log, "{info}");
@@ -114,6 +116,13 @@ pub(crate) fn if_far_side(name: &str, body: impl FnOnce(&str)) {
 /// Whether a far side has run its body to the end.
 pub(crate) fn assert_done(exit: forkplan::Exit) {
     assert_eq!(exit.code(), Some(DONE), "{exit}");
+}
+
+/// Writes a line to what standard error was when [`in_subprocess`] began, for a
+/// body that has put something else there.
+pub(crate) fn say(line: &str) {
+    let log = rustix::io::dup(super::with_fd(LOG)).unwrap();
+    writeln!(fs::File::from(log), "{line}").unwrap();
 }
 
 /// Runs `body` while another thread does `work` again and again. That ends with
