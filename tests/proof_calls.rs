@@ -333,6 +333,40 @@ fn the_list_is_what_the_sources_call() {
     assert_eq!(named, documented);
 }
 
+/// A plan's line begins with the call that the step makes, or says what it is for.
+#[test]
+fn every_line_of_a_plan_begins_with_a_listed_call() {
+    in_subprocess("every_line_of_a_plan_begins_with_a_listed_call", || {
+        let listed = documented("fork");
+        let lent = Lent::new();
+        let mut others = BTreeSet::new();
+        for (mut command, _) in lent.grid() {
+            for without in EXCLUSIONS {
+                let mut prepared = command.without(without).prepare().unwrap();
+                let opened = prepared.open().unwrap();
+                let plan = opened.plan();
+                assert!(plan.to_string().lines().count() >= plan.steps().len(), "{plan}");
+                for &step in plan.steps() {
+                    let words = plan.show(step).to_string();
+                    assert!(words.starts_with(step.to_string().split(' ').next().unwrap()));
+                    let call = words.split([' ', ',']).next().unwrap();
+                    let call = match call {
+                        "sigaction" => "rt_sigaction",
+                        "sigprocmask" => "rt_sigprocmask",
+                        "prlimit" => "prlimit64",
+                        "tcsetpgrp" => "ioctl",
+                        call => call,
+                    };
+                    if !listed.contains(call) {
+                        others.insert(words);
+                    }
+                }
+            }
+        }
+        assert_eq!(others, BTreeSet::new());
+    });
+}
+
 /// The directory for what is found, in the traced process.
 const DIR: &str = "FORKPLAN_TEST_CALLS";
 
