@@ -276,19 +276,20 @@ fn says_what_is_missing(missing: Features) {
 /// nobody named.
 fn any_fd_map_is_exact(without: Features) {
     let files = [(); 5].map(|()| tempfile::tempfile().unwrap());
-    let saved: Vec<_> = (0..3).map(|fd| rustix::io::dup(with_fd(fd)).unwrap()).collect();
-    for (file, at) in files.iter().zip([0, 1, 2, 9, 11]) {
+    let saved: Vec<_> =
+        (0..3).map(|fd| rustix::io::fcntl_dupfd_cloexec(with_fd(fd), 50).unwrap()).collect();
+    for (file, at) in files.iter().zip([0, 1, 2, 40, 41]) {
         place_at(file, at);
     }
     let mut command = Command::new(marker());
     command.without(without).fd(0, with_fd(1)).fd(1, with_fd(0)).fd(2, with_fd(2));
-    command.fds([3, 4, 7], Channel::from(with_fd(9)));
+    command.fds([3, 4, 7], Channel::from(with_fd(40)));
     let exit = command.spawn().map(|mut child| child.wait().unwrap());
     for (fd, at) in saved.iter().zip(0..) {
         place_at(fd, at);
     }
     // SAFETY: placed above, and nobody's property.
-    unsafe { assert_eq!(libc::close(9) | libc::close(11), 0) };
+    unsafe { assert_eq!(libc::close(40) | libc::close(41), 0) };
     assert!(exit.unwrap().success());
     let seen = files.each_ref().map(|file| seek(file, SeekFrom::Current(0)).unwrap());
     assert_eq!(seen, [1 << 1, 1 << 0, 1 << 2, 1 << 3 | 1 << 4 | 1 << 7, 0], "{without:?}");

@@ -9,7 +9,7 @@ use std::string::{String, ToString};
 use std::thread;
 
 use super::error::Cause;
-use super::{NAMES, Opened, Prepared, SpawnError, Subject, id_maps, subject};
+use super::{CloneExtras, NAMES, Opened, Prepared, SpawnError, Subject, id_maps, subject};
 use crate::channel::PassedFd;
 use crate::child::Child;
 use crate::command::Namespaces;
@@ -73,17 +73,7 @@ impl Opened<'_, '_> {
             let call = clone::name(features);
             SpawnError::in_parent(clone_in_words(call, namespaces, cgroup), subject, errno)
         })?;
-        let written = self.id_maps.take().map(|(reader, writer)| {
-            drop(reader);
-            let written = id_maps::write(cloned.pid, &prepared.clone, &writer);
-            if written.is_err() {
-                // It would read the end of file; but a process that another thread has
-                // forked may hold a copy of our end for as long as it likes. An error
-                // says that it has ended already.
-                let _ = process::signal(cloned.pid, pidfd(&cloned), SIGKILL);
-            }
-            written
-        });
+        let written = self.id_maps.take().map(|pipe| map_ids(pipe, &prepared.clone, &cloned));
         if let Some((reader, writer)) = self.notice.take() {
             drop(writer);
             wait_for_notice(&reader, &cloned, report, &prepared.scratch.steps);
@@ -104,6 +94,23 @@ impl Opened<'_, '_> {
             _ => error,
         })
     }
+}
+
+/// Writes the child's id maps, for which it waits. One that can't have them is
+/// killed: it would read the end of file; but a process that another thread has
+/// forked may hold a copy of our end for as long as it likes.
+fn map_ids(
+    (reader, writer): (OwnedFd, OwnedFd),
+    extras: &CloneExtras<'_>,
+    cloned: &Cloned,
+) -> Result<(), SpawnError> {
+    drop(reader);
+    let written = id_maps::write(cloned.pid, extras, &writer);
+    if written.is_err() {
+        // An error says that it has ended already.
+        let _ = process::signal(cloned.pid, pidfd(cloned), SIGKILL);
+    }
+    written
 }
 
 /// Whether the child failed since its maps could not be written, and not for a
