@@ -1,5 +1,6 @@
 //! One child with a terminal on 0, 1 and 2, a socket on 3, a pipe on 4 and one on
-//! 5, each with a protocol of its own; both sides are written with handlers.
+//! 5, and a named pipe on 6, each with a protocol of its own; both sides are
+//! written with handlers.
 //!
 //! Without arguments: starts this program again as the far side, tells it over the
 //! terminal who is there, gives it numbers on 4, hears of each on 5, and asks for
@@ -11,6 +12,7 @@
 //! | 3 | `control` | frames with their length before them, both ways |
 //! | 4 | `numbers` | lines to the child |
 //! | 5 | `log` | lines from the child |
+//! | 6 | `ledger` | lines from the child, by a named pipe |
 
 use std::cell::Cell;
 use std::env;
@@ -19,7 +21,8 @@ use std::rc::Rc;
 
 use forkplan::{
     Channel, CloseReason, Command, Event, Exit, FdKind, Frame, Framed, Inherited, LengthPrefixed,
-    Lines, Name, OnDrop, OnEvent, Prefix, Process, ProcessHandler, Protocols, Pty, Transport,
+    Lines, Name, NamedPipe, OnDrop, OnEvent, Prefix, Process, ProcessHandler, Protocols, Pty,
+    Transport,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -79,6 +82,7 @@ impl ProcessHandler for Watch {
 }
 
 fn near_side() -> Result<()> {
+    let ledger = env::temp_dir().join(format!("forkplan-ledger-{}", std::process::id()));
     let mut command = Command::new(env::current_exe()?);
     command
         .arg("far")
@@ -86,6 +90,8 @@ fn near_side() -> Result<()> {
         .channel("control", Channel::SocketPair, [3])
         .channel("numbers", Channel::WritePipe, [4])
         .channel("log", Channel::ReadPipe, [5])
+        // Under its name others could write to it too, as long as it is there.
+        .channel("ledger", NamedPipe::read(ledger).create(0o600).unlink(), [6])
         .on_drop(OnDrop::Kill);
 
     let exit = Rc::new(Cell::new(None));
@@ -94,6 +100,8 @@ fn near_side() -> Result<()> {
     protocols.on(child, "terminal", Framed::new(Lines::new(LINE_MAX).crlf(), on_terminal))?;
     protocols.on(child, "log", Framed::new(Lines::new(LINE_MAX), on_log))?;
     protocols.on(child, "control", Framed::new(framing(), on_control))?;
+    let on_ledger = |_: &mut Transport<'_>, line: Frame<'_>| println!("ledger: {}", text(line));
+    protocols.on(child, "ledger", Framed::new(Lines::new(LINE_MAX), on_ledger))?;
     protocols.run()?;
     match exit.get() {
         Some(exit) if exit.success() => Ok(()),
@@ -139,6 +147,7 @@ fn far_side() -> Result<()> {
         inherited.end(3, FdKind::STREAM)?.named("control"),
         inherited.end(4, FdKind::PIPE_READER)?.named("numbers"),
         inherited.end(5, FdKind::PIPE_WRITER)?.named("log"),
+        inherited.end(6, FdKind::PIPE_WRITER)?.named("ledger"),
     ];
 
     let sum = Cell::new(0u64);
@@ -161,6 +170,8 @@ fn far_side() -> Result<()> {
             let said = match line.parse::<u64>() {
                 Ok(number) => {
                     sum.set(sum.get() + number);
+                    let total = format!("{} in all\n", sum.get());
+                    send(numbers.process(), "ledger", total.as_bytes());
                     format!("added {number}\n")
                 }
                 Err(error) => format!("{line:?}: {error}\n"),

@@ -209,6 +209,9 @@ fn channels_serves_a_terminal_a_socket_and_pipes_by_a_protocol_each() {
         let at = said[from..].find(line).unwrap_or_else(|| panic!("no {line:?} in {said}"));
         from += at + line.len();
     }
+    // The order of different channels is nobody's promise.
+    let ledger: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("ledger: ")).collect();
+    assert_eq!(ledger, ["17 in all", "21 in all", "42 in all"]);
     for line in
         ["numbers was closed by Us", "log was closed by Peer", "terminal was closed by Peer"]
     {

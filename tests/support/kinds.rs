@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::Path;
 
 use forkplan::Channel::{self, DatagramPair, Null, ReadPipe, SeqpacketPair, SocketPair, WritePipe};
-use forkplan::{NamedPipe, Open};
+use forkplan::{NamedPipe, Open, Pty};
 
 /// A kind of channel of which the parent has an end.
 pub(crate) struct Kind {
@@ -56,6 +56,7 @@ pub(crate) const KINDS: &[Kind] = &[
         half_closes: true,
         ..STREAM
     },
+    Kind { name: "terminal", make: |_| Pty::new().raw().controlling(false).into(), ..STREAM },
     Kind {
         name: "named pipe to read",
         make: |dir| NamedPipe::read(dir.join("read")).create(0o600).into(),
