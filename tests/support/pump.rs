@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use forkplan::{ChildKey, CloseReason, Command, End, Event, Exit, OnDrop, Pump, Signal};
+use forkplan::{Backend, ChildKey, CloseReason, Command, End, Event, Exit, OnDrop, Pump, Signal};
 
 #[path = "outer.rs"]
 mod outer;
@@ -225,7 +225,10 @@ impl Driver {
         while start.elapsed() < timeout {
             let found = self.pump.poll(Some(timeout)).unwrap();
             self.drain();
-            assert!(!found, "poll returned at once, for {:?}", &self.log[before..]);
+            // In another loop a source has one look more than it has bytes.
+            let may_look = self.pump.backend() == Backend::Foreign;
+            let told = &self.log[before..];
+            assert!(told.is_empty() && (!found || may_look), "poll returned at once, for {told:?}");
             polls += 1;
             assert!(polls < 100, "poll returns again and again, for nothing");
         }
