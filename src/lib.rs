@@ -90,6 +90,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # In a loop of another's
+//!
+//! A program that has a loop has it wait for the pump as well. [`EmbeddedPump`] is
+//! one fd for all children: *when the fd is ready, poll with a timeout of zero, and
+//! drain*. With [`Backend::Foreign`] the loop watches each channel and process
+//! itself: *before each wait: events, then [changes](Change), then
+//! [`next_deadline`](Pump::next_deadline)*. The README says what serves in which
+//! loop, with an example for poll(2), epoll, mio, polling, calloop, tokio, async-io
+//! and io_uring.
+//!
 //! # The far side
 //!
 //! A program that was started with more than 0, 1 and 2, by this crate or by a

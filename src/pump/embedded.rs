@@ -103,7 +103,8 @@ impl EmbeddedPump {
         if ready != *raised && wake.set_event(ready).is_ok() {
             *raised = ready;
         }
-        let due = pump.next_deadline();
+        // Who is ready anyway needs no timer.
+        let due = if ready { *armed } else { pump.next_deadline() };
         if due != *armed {
             let after = due.map(|due| due.saturating_duration_since(pump.now()));
             if wake.set_timer(after).is_ok() {

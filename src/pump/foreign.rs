@@ -131,7 +131,10 @@ impl Pump {
     /// that is gone is passed over.
     pub fn on_ready(&mut self, source: SourceKey, readiness: Readiness) {
         if let Some(token) = self.sources.token(source) {
-            self.look_at(token, readiness - Readiness::HANGUP);
+            let mut hint = readiness - Readiness::HANGUP;
+            // The end of file of an empty pipe is told as a hang-up and nothing else.
+            hint.set(Readiness::READ, readiness.intersects(Readiness::READ | Readiness::HANGUP));
+            self.look_at(token, hint);
         }
     }
 

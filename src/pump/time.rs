@@ -121,10 +121,10 @@ impl Pump {
     }
 
     /// When [`poll`](Self::poll) has to be called at the latest, for a loop that
-    /// waits by itself: a past time if there is more to do at once. `None`:
-    /// whenever a source is ready.
+    /// waits by itself: a past time if there is more to do at once, such as events
+    /// that were not asked for yet. `None`: whenever a source is ready.
     pub fn next_deadline(&mut self) -> Option<Instant> {
-        let more = !self.unfinished.is_empty() || self.sources.hides_some();
+        let more = self.has_events() || !self.unfinished.is_empty() || self.sources.hides_some();
         if self.timers.wait_for_clock() || more {
             return Some(self.read_at);
         }
