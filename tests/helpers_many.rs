@@ -206,6 +206,14 @@ fn after_a_break_nothing_starts_and_the_ladder_says_what_becomes_of_the_rest() {
     assert_eq!(results.len(), 2);
     assert_eq!(results[0].as_ref().unwrap().exit.code(), Some(6));
 
+    // Left alone, they still have no more than their time.
+    let commands = [sh("exec sleep 1000"), fails()];
+    let results = Parallel::new(2)
+        .timeout(Duration::from_millis(500), Ladder::kill())
+        .run(&commands, |_| Break(Ladder::new()))
+        .unwrap();
+    assert!(results[0].as_ref().unwrap().timed_out);
+
     // Already at the start.
     let results = Parallel::new(2).run(&commands, |_| Break(Ladder::kill())).unwrap();
     assert_eq!(results.len(), 1);

@@ -137,12 +137,16 @@ impl<'i> Jobs<'i> {
         Ok(())
     }
 
-    /// Brings all that run to their end.
+    /// Brings all that run to their end. A ladder without signals leaves them alone,
+    /// and their deadlines where they are.
     pub(super) fn stop(&mut self, ladder: &Ladder) {
+        if *ladder == Ladder::new() {
+            return;
+        }
         for (&key, job) in &self.running {
             // One that has ended meanwhile needs no signal.
             let _ = self.pump.stop(key, ladder.clone());
-            if !job.drains && *ladder != Ladder::new() {
+            if !job.drains {
                 let _ = self.pump.set_drain_limit(key, Some(LINGER));
             }
         }

@@ -138,7 +138,8 @@ impl Parallel {
     ///
     /// `progress` is called from within and decides how it goes on: after a `Break`
     /// no command is started any more, so there are fewer results than commands, and
-    /// those that run are stopped by the ladder, or left alone by an empty one.
+    /// those that run are stopped by the ladder, or left alone, with the time that they
+    /// have, by an empty one.
     ///
     /// The error is the system's, of the poll alone. Then, or if `progress` panics,
     /// all that run are killed and reaped.
