@@ -100,6 +100,22 @@
 //! loop, with an example for poll(2), epoll, mio, polling, calloop, tokio, async-io
 //! and io_uring.
 //!
+//! # The easy way
+//!
+//! Who has no loop calls one function: [`Command::status`], [`Command::output`], or
+//! [`Command::communicate`] with inputs for any channel, limits and a deadline. A
+//! [`Pipeline`] connects commands, [`Parallel`] runs a list of them, so many at a
+//! time, [`wait_all`] and [`wait_any`] wait for children that were spawned. These
+//! block until the work is done.
+//!
+//! ```
+//! use forkplan::Command;
+//!
+//! let output = Command::new("echo").arg("hello").output()?;
+//! assert_eq!(output.stdout, b"hello\n");
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
 //! # The far side
 //!
 //! A program that was started with more than 0, 1 and 2, by this crate or by a
@@ -141,8 +157,8 @@
 //!   thread starts. `O_NONBLOCK` is set only on ends that a pump keeps, never
 //!   on the child's side.
 //! * **Only what is asked for blocks**: a spawn until the program is reached,
-//!   [`Child::wait`] and its like, [`Protocols::run`], and [`Pump::poll`] as long
-//!   as its timeout says.
+//!   [`Child::wait`] and its like, [`Protocols::run`], the calls of the easy way, and
+//!   [`Pump::poll`] as long as its timeout says.
 //!
 //! # How it spawns
 //!
@@ -171,6 +187,7 @@
 mod channel;
 mod child;
 mod command;
+mod helpers;
 mod inherited;
 mod limits;
 pub mod plan;
@@ -190,6 +207,12 @@ pub use crate::command::{
     Capabilities, Command, FilterInstruction, IdRange, IoPriority, Namespaces, PlanError, Resource,
     Scheduler, UNLIMITED,
 };
+pub use crate::helpers::Output;
+pub use crate::helpers::captured::{Captured, ChannelOutput};
+pub use crate::helpers::communicate::Communicate;
+pub use crate::helpers::parallel::{Parallel, Progress};
+pub use crate::helpers::pipeline::Pipeline;
+pub use crate::helpers::wait::{wait_all, wait_any};
 pub use crate::inherited::{Inherited, InheritedError};
 pub use crate::plan::Plan;
 pub use crate::protocol::{

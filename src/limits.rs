@@ -98,6 +98,13 @@ pub(crate) const BUSY_SLEEP_MIN: Duration = Duration::from_millis(1);
 /// And the last.
 pub(crate) const BUSY_SLEEP_MAX: Duration = Duration::from_millis(64);
 
+/// How long a child's channels are read after its exit when its time is over and
+/// nobody has said how long.
+pub(crate) const LINGER: Duration = Duration::from_millis(100);
+
+/// Events that a helper handles before it looks at the clock again.
+pub(crate) const EVENTS_PER_POLL_MAX: usize = 1024;
+
 /// Between two looks at a child whose notice of exec has not come.
 pub(crate) const NOTICE_TICK: Duration = Duration::from_millis(50);
 

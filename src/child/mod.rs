@@ -289,7 +289,7 @@ impl Child {
         &mut self.ends
     }
 
-    fn close_write_pipes(&mut self) {
+    pub(crate) fn close_write_pipes(&mut self) {
         for index in 0..self.ends.infos().len() {
             if self.ends.infos()[index].end.direction == Direction::Write {
                 drop(self.ends.take(index));

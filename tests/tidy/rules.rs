@@ -20,7 +20,7 @@ pub(crate) const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("spawn", &["channel", "child", "command", "limits", "plan", "postfork", "signal", "sys"]),
     ("pump", &["channel", "child", "limits", "signal", "sys"]),
     ("protocol", &["channel", "child", "pump", "signal", "sys"]),
-    ("helpers", &["channel", "child", "command", "limits", "protocol", "pump", "signal", "spawn"]),
+    ("helpers", &["channel", "child", "command", "limits", "pump", "spawn", "sys"]),
     ("inherited", &["channel", "sys"]),
 ];
 
