@@ -110,6 +110,15 @@ impl Slots {
         self.places.len() - self.free.len()
     }
 
+    /// Of all that are there, in no order.
+    pub(super) fn keys(&self) -> impl Iterator<Item = ChildKey> {
+        self.places
+            .iter()
+            .zip(0..)
+            .filter(|(place, _)| place.slot.is_some())
+            .map(|(&Place { generation, .. }, index)| ChildKey { index, generation })
+    }
+
     /// The source of a token that is still open.
     pub(super) fn source(&mut self, token: Token) -> Option<&mut Source> {
         let Part::Channel(part) = token.part else { return None };

@@ -54,6 +54,7 @@ pub(crate) mod shelf;
 pub(crate) mod signals;
 pub(crate) mod slot;
 pub(crate) mod socket;
+pub(crate) mod stops;
 pub(crate) mod terminal;
 pub(crate) mod users;
 pub(crate) mod wake;
