@@ -112,7 +112,7 @@ pub enum Event<'a> {
         channel: Name<'a>,
     },
     /// A channel took fewer bytes than it was given, and now its queue is
-    /// empty.
+    /// empty, or at its [low-water mark](super::Pump::set_low_water).
     Drained {
         /// The child.
         child: ChildKey,

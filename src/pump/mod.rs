@@ -9,6 +9,7 @@
 //! * [`turns`]: from readiness to events.
 //! * [`operations`]: what the caller does with channels.
 //! * [`messages`]: the same for messages and for fds that travel.
+//! * [`flow`]: how much is queued, and for whom together.
 //! * [`state`]: what is there, and how a child leaves again.
 //! * [`stops`]: processes that were stopped and go on.
 //! * [`embedded`], [`foreign`]: the same in a loop that is not ours.
@@ -22,11 +23,13 @@ use std::boxed::Box;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Instant;
 use std::vec;
 use std::vec::Vec;
 
 use self::backend::Sources;
+use self::flow::Account;
 use self::lifecycle::Lifecycle;
 use self::slots::{Slot, Slots};
 use self::source::Source;
@@ -44,6 +47,7 @@ mod attach;
 mod backend;
 mod embedded;
 mod event;
+mod flow;
 mod foreign;
 mod ladder;
 mod lent;
@@ -125,6 +129,8 @@ pub struct Pump {
     writer: PipeWriter,
     /// Children without a pidfd that run.
     ticking: usize,
+    /// What is queued for all, if that is limited.
+    account: Option<Arc<Account>>,
     /// Children that run and are looked at for stops.
     watched: Vec<ChildKey>,
     timers: Timers,
@@ -175,6 +181,7 @@ impl Pump {
             buffer: vec![0; MESSAGE_SIZE_MAX].into(),
             writer: PipeWriter::new(),
             ticking: 0,
+            account: None,
             watched: Vec::new(),
             timers: Timers::default(),
             clock: Clock::system(),
@@ -227,7 +234,17 @@ impl Pump {
         let life = Lifecycle::new(sources.iter().filter(|source| source.end.is_some()).count());
         let (child, bounds) = (Some(child), Bounds::default());
         let exit_in_turn = false;
-        self.slots.insert(Slot { child, infos, sources, life, exit_place, exit_in_turn, bounds });
+        self.slots.insert(Slot {
+            child,
+            infos,
+            sources,
+            life,
+            exit_place,
+            exit_in_turn,
+            bounds,
+            account: None,
+        });
+        self.count_in(key);
         self.notes.push_back(Note::Made { child: key, pid });
         for (token, errno) in refused {
             self.close_channel(token, CloseReason::Error(errno.raw_os_error()));
