@@ -175,7 +175,7 @@ pub use crate::channel::{
     Attributes, Channel, ControlCharacter, Direction, End, EndError, FileInChild, GivenFd,
     InputBytes, Name, NamedPipe, Open, OpenFile, PassedFd, Pty, Terminal, WindowSize,
 };
-pub use crate::child::{Child, Exit, OnDrop, SignalError, Usage};
+pub use crate::child::{Child, Exit, OnDrop, SignalError, Usage, kill_cgroup};
 pub use crate::command::{
     Capabilities, Command, FilterInstruction, IdRange, IoPriority, Namespaces, PlanError, Resource,
     Scheduler, UNLIMITED,

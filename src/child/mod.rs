@@ -17,9 +17,11 @@ use crate::sys::poll::{Interest, PollFd, poll};
 use crate::sys::stops::{self, Stop};
 use crate::sys::{Errno, process};
 
+mod cgroup;
 mod ends;
 mod exit;
 
+pub use self::cgroup::kill_cgroup;
 pub(crate) use self::ends::Ends;
 pub use self::exit::{Exit, Usage};
 

@@ -21,6 +21,7 @@ compile_error!("forkplan needs atomics of 64 bits: a child reports in one");
 
 #[cfg(raw_syscalls)]
 mod arch;
+pub(crate) mod cgroup;
 #[cfg(raw_syscalls)]
 #[path = "child_raw/mod.rs"]
 pub(crate) mod child;
