@@ -199,10 +199,10 @@ mod spawn;
 mod sys;
 
 pub use crate::channel::{
-    Attributes, Channel, ControlCharacter, End, EndError, FileInChild, GivenFd, InputBytes, Name,
-    NamedPipe, Open, OpenFile, PassedFd, Pty, Terminal, WindowSize,
+    Attributes, Channel, ControlCharacter, Direction, End, EndError, FileInChild, GivenFd,
+    InputBytes, Name, NamedPipe, Open, OpenFile, PassedFd, Pty, Terminal, WindowSize,
 };
-pub use crate::child::{Child, Exit, OnDrop, SignalError, Usage};
+pub use crate::child::{Child, Exit, OnDrop, SignalError, Usage, kill_cgroup};
 pub use crate::command::{
     Capabilities, Command, FilterInstruction, IdRange, IoPriority, Namespaces, PlanError, Resource,
     Scheduler, UNLIMITED,
@@ -221,8 +221,8 @@ pub use crate::protocol::{
     Transport,
 };
 pub use crate::pump::{
-    Backend, Change, ChannelError, ChildKey, CloseReason, EmbeddedPump, Event, Ladder, Pump,
-    PumpGuard, SourceKey,
+    Backend, Change, ChannelError, ChannelState, ChildKey, CloseReason, EmbeddedPump, Event,
+    Ladder, Lost, Pump, PumpGuard, Removed, SourceKey,
 };
 pub use crate::signal::{Signal, UnknownSignal};
 pub use crate::spawn::{Launcher, Opened, Prepared, SpawnError, Subject};

@@ -45,11 +45,24 @@ impl Kind {
     }
 }
 
-/// Which way bytes go, seen from the parent.
+/// Which way a channel's bytes go, seen from the parent.
+///
+/// ```
+/// use forkplan::{Command, Direction, Pump};
+///
+/// let mut pump = Pump::new();
+/// let cat = pump.add(Command::new("cat").spawn()?);
+/// let directions: Vec<Direction> = pump.channels(cat)?.map(|channel| channel.direction).collect();
+/// assert_eq!(directions, [Direction::Write, Direction::Read, Direction::Read]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Direction {
+pub enum Direction {
+    /// We read what the child writes.
     Read,
+    /// We write what the child reads.
     Write,
+    /// Both, over one end or over two.
     Both,
 }
 

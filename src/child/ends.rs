@@ -53,6 +53,14 @@ impl Ends {
             None => self.more.get_mut(index.checked_sub(ENDS_INLINE_MAX)?)?.take(),
         }
     }
+
+    /// Puts an end back that was taken.
+    pub(crate) fn put(&mut self, index: usize, end: OwnedFd) {
+        let more = index.checked_sub(ENDS_INLINE_MAX).and_then(|at| self.more.get_mut(at));
+        if let Some(slot) = self.inline.get_mut(index).or(more) {
+            *slot = Some(end);
+        }
+    }
 }
 
 impl Default for Ends {
@@ -92,6 +100,12 @@ mod tests {
             assert_eq!(ends.get(i).map(AsRawFd::as_raw_fd), Some(number));
             assert_eq!(ends.take(i).map(|end| end.as_raw_fd()), Some(number));
             assert!(ends.take(i).is_none());
+        }
+        for i in [0, ENDS_INLINE_MAX, count - 1] {
+            let (end, _) = crate::sys::fd::pipe().unwrap();
+            let number = end.as_raw_fd();
+            ends.put(i, end);
+            assert_eq!(ends.take(i).map(|end| end.as_raw_fd()), Some(number));
         }
         assert!(ends.take(count).is_none());
     }

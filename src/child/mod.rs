@@ -14,11 +14,14 @@ use crate::channel::{ChannelInfo, Direction, Name};
 use crate::limits::WAIT_TICK_MILLIS;
 use crate::signal::Signal;
 use crate::sys::poll::{Interest, PollFd, poll};
+use crate::sys::stops::{self, Stop};
 use crate::sys::{Errno, process};
 
+mod cgroup;
 mod ends;
 mod exit;
 
+pub use self::cgroup::kill_cgroup;
 pub(crate) use self::ends::Ends;
 pub use self::exit::{Exit, Usage};
 
@@ -283,6 +286,25 @@ impl Child {
     /// Of a child that was reaped: it needs it no more.
     pub(crate) fn take_pidfd(&mut self) -> Option<OwnedFd> {
         self.pidfd.take()
+    }
+
+    /// Has it use another fd of the same pidfd; the one that it had.
+    pub(crate) fn replace_pidfd(&mut self, pidfd: OwnedFd) -> Option<OwnedFd> {
+        self.pidfd.replace(pidfd)
+    }
+
+    /// Whether it was stopped or goes on, since this was asked last. Reaps
+    /// nobody.
+    pub(crate) fn last_stop(&self) -> Option<Stop> {
+        if self.exit.is_some() {
+            return None;
+        }
+        // An error is that of a child that has ended, which reaping tells.
+        stops::last_stop(self.pid, self.pidfd()).ok().flatten()
+    }
+
+    pub(crate) fn infos(&self) -> &[ChannelInfo] {
+        self.ends.infos()
     }
 
     pub(crate) fn ends(&mut self) -> &mut Ends {

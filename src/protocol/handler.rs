@@ -77,6 +77,8 @@ pub trait ChannelHandler {
             // Those of the process.
             Event::TimedOut { .. }
             | Event::Signalled { .. }
+            | Event::Stopped { .. }
+            | Event::Continued { .. }
             | Event::Exited { .. }
             | Event::Ended { .. } => {}
         }
@@ -179,6 +181,8 @@ pub trait ProcessHandler {
             Event::Idle { channel, .. } => self.idle(process, channel),
             Event::TimedOut { .. } => self.timed_out(process),
             Event::Signalled { signal, .. } => self.signalled(process, signal),
+            Event::Stopped { signal, .. } => self.stopped(process, signal),
+            Event::Continued { .. } => self.continued(process),
             Event::Exited { exit, .. } => self.exited(process, exit),
             Event::Ended { exit, .. } => self.ended(process, exit),
         }
@@ -241,6 +245,16 @@ pub trait ProcessHandler {
     /// A [`Ladder`](crate::Ladder)'s signal was sent: [`Event::Signalled`].
     fn signalled(&mut self, process: &mut Process<'_>, signal: Signal) {
         let _ = (process, signal);
+    }
+
+    /// The process was stopped: [`Event::Stopped`].
+    fn stopped(&mut self, process: &mut Process<'_>, signal: Signal) {
+        let _ = (process, signal);
+    }
+
+    /// The process goes on: [`Event::Continued`].
+    fn continued(&mut self, process: &mut Process<'_>) {
+        let _ = process;
     }
 
     /// The process was reaped: [`Event::Exited`].

@@ -112,7 +112,9 @@ impl Pump {
             exit_place: None,
             exit_in_turn: false,
             bounds: Bounds::default(),
+            account: None,
         });
+        self.count_in(key);
         self.notes.push_back(Note::Made { child: key, pid: None });
         if ended {
             self.notes.push_back(Note::Ended { child: key, exit: Exit::missed(None) });

@@ -112,7 +112,7 @@ pub enum Event<'a> {
         channel: Name<'a>,
     },
     /// A channel took fewer bytes than it was given, and now its queue is
-    /// empty.
+    /// empty, or at its [low-water mark](super::Pump::set_low_water).
     Drained {
         /// The child.
         child: ChildKey,
@@ -162,6 +162,20 @@ pub enum Event<'a> {
         /// The signal.
         signal: Signal,
     },
+    /// The process was stopped, and was found so at a poll:
+    /// [`Pump::watch_stops`](super::Pump::watch_stops).
+    Stopped {
+        /// The child.
+        child: ChildKey,
+        /// By which signal.
+        signal: Signal,
+    },
+    /// The process goes on after a stop:
+    /// [`Pump::watch_stops`](super::Pump::watch_stops).
+    Continued {
+        /// The child.
+        child: ChildKey,
+    },
     /// The process ended and was reaped.
     Exited {
         /// The child.
@@ -193,6 +207,8 @@ impl Event<'_> {
             | Self::Idle { child, .. }
             | Self::TimedOut { child }
             | Self::Signalled { child, .. }
+            | Self::Stopped { child, .. }
+            | Self::Continued { child }
             | Self::Exited { child, .. }
             | Self::Ended { child, .. } => child,
         }
@@ -255,6 +271,8 @@ pub enum ChannelError {
     NoChild,
     /// The child has no channel of this name with an end of ours.
     NoChannel,
+    /// The key is that of attached channels, which have no process.
+    NoProcess,
     /// The channel is closed, or will be when its queue is written.
     Closed,
     /// The channel is not one that we write to.
@@ -279,6 +297,7 @@ impl fmt::Display for ChannelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoChild => "no such child in this pump",
+            Self::NoProcess => "attached channels have no process",
             Self::NoChannel => "the child has no such channel",
             Self::Closed => "the channel is closed",
             Self::NotWritable => "the channel can't be written to from this side",

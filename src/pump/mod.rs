@@ -9,6 +9,9 @@
 //! * [`turns`]: from readiness to events.
 //! * [`operations`]: what the caller does with channels.
 //! * [`messages`]: the same for messages and for fds that travel.
+//! * [`flow`]: how much is queued, and for whom together.
+//! * [`state`]: what is there, and how a child leaves again.
+//! * [`stops`]: processes that were stopped and go on.
 //! * [`embedded`], [`foreign`]: the same in a loop that is not ours.
 //! * [`lent`]: events for who uses the pump while he is told.
 //! * [`timers`], [`time`], [`ladder`]: what is due when, and what is done then.
@@ -20,11 +23,13 @@ use std::boxed::Box;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Instant;
 use std::vec;
 use std::vec::Vec;
 
 use self::backend::Sources;
+use self::flow::Account;
 use self::lifecycle::Lifecycle;
 use self::slots::{Slot, Slots};
 use self::source::Source;
@@ -42,6 +47,7 @@ mod attach;
 mod backend;
 mod embedded;
 mod event;
+mod flow;
 mod foreign;
 mod ladder;
 mod lent;
@@ -51,6 +57,8 @@ mod operations;
 mod outbox;
 mod slots;
 mod source;
+mod state;
+mod stops;
 mod time;
 mod timers;
 mod turns;
@@ -61,6 +69,7 @@ pub use self::event::{ChannelError, ChildKey, CloseReason, Event};
 pub use self::foreign::Change;
 pub use self::ladder::Ladder;
 pub(crate) use self::lent::Lent;
+pub use self::state::{ChannelState, Lost, Removed};
 
 /// Children whose channels and ends are waited for together.
 ///
@@ -120,6 +129,10 @@ pub struct Pump {
     writer: PipeWriter,
     /// Children without a pidfd that run.
     ticking: usize,
+    /// What is queued for all, if that is limited.
+    account: Option<Arc<Account>>,
+    /// Children that run and are looked at for stops.
+    watched: Vec<ChildKey>,
     timers: Timers,
     clock: Clock,
     /// When the clock was last read.
@@ -168,6 +181,8 @@ impl Pump {
             buffer: vec![0; MESSAGE_SIZE_MAX].into(),
             writer: PipeWriter::new(),
             ticking: 0,
+            account: None,
+            watched: Vec::new(),
             timers: Timers::default(),
             clock: Clock::system(),
             read_at: Instant::now(),
@@ -219,7 +234,17 @@ impl Pump {
         let life = Lifecycle::new(sources.iter().filter(|source| source.end.is_some()).count());
         let (child, bounds) = (Some(child), Bounds::default());
         let exit_in_turn = false;
-        self.slots.insert(Slot { child, infos, sources, life, exit_place, exit_in_turn, bounds });
+        self.slots.insert(Slot {
+            child,
+            infos,
+            sources,
+            life,
+            exit_place,
+            exit_in_turn,
+            bounds,
+            account: None,
+        });
+        self.count_in(key);
         self.notes.push_back(Note::Made { child: key, pid });
         for (token, errno) in refused {
             self.close_channel(token, CloseReason::Error(errno.raw_os_error()));
@@ -232,12 +257,13 @@ impl Pump {
     ///
     /// One poll(2) over all channels and processes. Does not block if events
     /// are left from before, nor if there is no child. Children for which the
-    /// kernel has no pidfd are looked at every 10 ms.
+    /// kernel has no pidfd are looked at every 10 ms, and so are those whose
+    /// [stops](Self::watch_stops) are watched.
     ///
     /// The error is poll's own: the pump is as before.
     pub fn poll(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let due = self.look_at_clock();
-        let tick = (self.ticking > 0).then(|| Duration::from_millis(WAIT_TICK_MILLIS));
+        let tick = self.ticks().then(|| Duration::from_millis(WAIT_TICK_MILLIS));
         let at_once = self.has_events() || self.is_empty() || self.is_foreign();
         let at_once = at_once.then_some(Duration::ZERO);
         let timeout = [timeout, due, tick, at_once].into_iter().flatten().min();
@@ -255,6 +281,7 @@ impl Pump {
         if self.ticking > 0 {
             self.slots.give_ticking_turns(&mut self.turns);
         }
+        self.look_for_stops();
         Ok(self.has_events())
     }
 

@@ -5,8 +5,10 @@ extern crate std;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::vec::Vec;
 
+use super::flow::Account;
 use crate::limits::HIGH_WATER;
 
 /// A queue that takes no more once it holds `high_water` bytes.
@@ -16,6 +18,11 @@ pub(super) struct Outbox {
     /// How the bytes are parted; their lengths make up all of them.
     parcels: VecDeque<Parcel>,
     high_water: usize,
+    /// Who was refused is told when so much is left.
+    low_water: usize,
+    /// What others hold too, with what this does.
+    child: Option<Arc<Account>>,
+    total: Option<Arc<Account>>,
     /// Somebody was refused bytes and is owed a notice.
     refused: bool,
 }
@@ -36,12 +43,32 @@ impl Outbox {
             bytes: VecDeque::new(),
             parcels: VecDeque::new(),
             high_water: HIGH_WATER,
+            low_water: 0,
+            child: None,
+            total: None,
             refused: false,
         }
     }
 
     pub(super) fn set_high_water(&mut self, bytes: usize) {
         self.high_water = bytes;
+    }
+
+    pub(super) fn set_low_water(&mut self, bytes: usize) {
+        self.low_water = bytes;
+    }
+
+    /// Counts what is here in `account` too, from now on.
+    pub(super) fn set_child_account(&mut self, account: &Arc<Account>) {
+        join(&mut self.child, account, self.bytes.len());
+    }
+
+    pub(super) fn set_total_account(&mut self, account: &Arc<Account>) {
+        join(&mut self.total, account, self.bytes.len());
+    }
+
+    fn accounts(&self) -> impl Iterator<Item = &Account> {
+        [&self.child, &self.total].into_iter().flatten().map(|account| &**account)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -63,6 +90,7 @@ impl Outbox {
     pub(super) fn offer(&mut self, bytes: &[u8]) -> usize {
         let taken = self.room().min(bytes.len());
         self.bytes.extend(&bytes[..taken]);
+        self.accounts().for_each(|account| account.add(taken));
         self.refused |= taken < bytes.len();
         match self.parcels.back_mut() {
             Some(last) => last.len += taken,
@@ -79,6 +107,7 @@ impl Outbox {
         self.refused |= taken < bytes.len();
         if taken > 0 {
             self.bytes.extend(&bytes[..taken]);
+            self.accounts().for_each(|account| account.add(taken));
             self.parcels.push_back(Parcel { len: taken, fds: core::mem::take(fds) });
         }
         taken
@@ -96,7 +125,8 @@ impl Outbox {
     }
 
     fn room(&self) -> usize {
-        self.high_water.saturating_sub(self.bytes.len())
+        let own = self.high_water.saturating_sub(self.bytes.len());
+        self.accounts().map(Account::room).fold(own, usize::min)
     }
 
     /// The next bytes to write, as many of a stream as lie together, and the fds
@@ -118,6 +148,7 @@ impl Outbox {
     /// are closed.
     pub(super) fn advance(&mut self, written: usize) {
         self.bytes.drain(..written);
+        self.accounts().for_each(|account| account.take(written));
         let Some(parcel) = self.parcels.front_mut() else { return };
         parcel.len -= written;
         if parcel.len == 0 {
@@ -127,20 +158,28 @@ impl Outbox {
         }
     }
 
-    /// Whether it is empty and somebody has to be told. Asked once.
+    /// Whether it is at its low-water mark and somebody has to be told. Asked once.
     pub(super) fn take_drained(&mut self) -> bool {
-        self.is_empty() && core::mem::take(&mut self.refused)
+        self.bytes.len() <= self.low_water && core::mem::take(&mut self.refused)
     }
 
     /// Forgets all, and closes fds that were to be sent; how many bytes that
     /// were.
     pub(super) fn clear(&mut self) -> usize {
         let lost = self.bytes.len();
+        self.accounts().for_each(|account| account.take(lost));
         // The memory goes too: nothing is queued here again.
         self.bytes = VecDeque::new();
         self.parcels = VecDeque::new();
         self.refused = false;
         lost
+    }
+}
+
+fn join(place: &mut Option<Arc<Account>>, account: &Arc<Account>, queued: usize) {
+    if place.is_none() {
+        account.add(queued);
+        *place = Some(account.clone());
     }
 }
 
@@ -159,6 +198,19 @@ mod tests {
         assert_eq!(outbox.offer(b"ef"), 0);
         outbox.advance(3);
         assert!(!outbox.take_drained(), "not empty yet");
+        outbox.advance(1);
+        assert!(outbox.take_drained());
+        assert!(!outbox.take_drained(), "told once");
+    }
+
+    #[test]
+    fn the_notice_comes_at_the_low_water_mark() {
+        let mut outbox = Outbox::new();
+        outbox.set_high_water(4);
+        outbox.set_low_water(2);
+        assert_eq!(outbox.offer(b"abcde"), 4);
+        outbox.advance(1);
+        assert!(!outbox.take_drained());
         outbox.advance(1);
         assert!(outbox.take_drained());
         assert!(!outbox.take_drained(), "told once");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::vec::Vec;
 
 use super::event::{ChannelError, ChildKey};
+use super::flow::Account;
 use super::lifecycle::Lifecycle;
 use super::source::{AfterFlush, Source};
 use super::time::Bounds;
@@ -31,6 +32,8 @@ pub(super) struct Slot {
     /// The process waits for its turn to be reaped.
     pub(super) exit_in_turn: bool,
     pub(super) bounds: Bounds,
+    /// What is queued for it, if that is limited.
+    pub(super) account: Option<Arc<Account>>,
 }
 
 impl Slot {
@@ -108,6 +111,15 @@ impl Slots {
 
     pub(super) fn len(&self) -> usize {
         self.places.len() - self.free.len()
+    }
+
+    /// Of all that are there, in no order.
+    pub(super) fn keys(&self) -> impl Iterator<Item = ChildKey> {
+        self.places
+            .iter()
+            .zip(0..)
+            .filter(|(place, _)| place.slot.is_some())
+            .map(|(&Place { generation, .. }, index)| ChildKey { index, generation })
     }
 
     /// The source of a token that is still open.

@@ -128,7 +128,7 @@ impl Pump {
         if self.timers.wait_for_clock() || more {
             return Some(self.read_at);
         }
-        let tick = (self.ticking > 0).then(|| self.now() + Duration::from_millis(WAIT_TICK_MILLIS));
+        let tick = self.ticks().then(|| self.now() + Duration::from_millis(WAIT_TICK_MILLIS));
         [self.next_due(), tick].into_iter().flatten().min()
     }
 

@@ -40,6 +40,13 @@ pub(super) enum Note {
         child: ChildKey,
         signal: Signal,
     },
+    Stopped {
+        child: ChildKey,
+        signal: Signal,
+    },
+    Continued {
+        child: ChildKey,
+    },
     Exited {
         child: ChildKey,
         exit: Exit,
@@ -51,6 +58,11 @@ pub(super) enum Note {
 }
 
 impl Note {
+    /// Whom it is about.
+    pub(super) fn child(self) -> ChildKey {
+        self.event(|_| Name::Fd(-1)).child()
+    }
+
     /// The note as an event; `name` says how its channel is known, if it is
     /// about one.
     pub(super) fn event<'a>(self, name: impl FnOnce(Token) -> Name<'a>) -> Event<'a> {
@@ -73,6 +85,8 @@ impl Note {
             Self::Idle(token) => Event::Idle { child: token.child, channel: name(token) },
             Self::TimedOut { child } => Event::TimedOut { child },
             Self::Signalled { child, signal } => Event::Signalled { child, signal },
+            Self::Stopped { child, signal } => Event::Stopped { child, signal },
+            Self::Continued { child } => Event::Continued { child },
             Self::Exited { child, exit } => Event::Exited { child, exit },
             Self::Ended { child, exit } => Event::Ended { child, exit },
         }
@@ -203,6 +217,7 @@ impl Pump {
             None => self.ticking -= 1,
         }
         self.notes.push_back(Note::Exited { child, exit });
+        self.unwatch(child);
         self.bound_drain(child);
         match ended {
             true => self.notes.push_back(Note::Ended { child, exit }),
@@ -293,9 +308,8 @@ impl Pump {
         let source = self.slots.source(token)?;
         let unsent = source.unsent + source.outbox.clear();
         self.sources.remove(source.place);
-        let end = source.close();
-        if let (Some(end), true) = (end, self.sources.keeps_fds_open()) {
-            self.leaving.push((token, end));
+        if let Some(end) = source.close() {
+            self.leave(token, end);
         }
         let slot = self.slots.get_mut(token.child)?;
         Some((unsent, slot.life.channel_closed()))
@@ -305,8 +319,8 @@ impl Pump {
     fn forget(&mut self, child: ChildKey) {
         let Some(mut slot) = self.slots.remove(child) else { return };
         let pidfd = slot.child.as_mut().and_then(Child::take_pidfd);
-        if let (Some(pidfd), true) = (pidfd, self.sources.keeps_fds_open()) {
-            self.leaving.push((Token { child, part: Part::Process }, pidfd));
+        if let Some(pidfd) = pidfd {
+            self.leave(Token { child, part: Part::Process }, pidfd);
         }
     }
 

@@ -79,6 +79,16 @@ pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     Ok(rustix::io::ioctl_fionbio(fd, true)?)
 }
 
+/// Takes `O_NONBLOCK` off an end that we made, for who gets it back.
+pub(crate) fn set_blocking(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    Ok(rustix::io::ioctl_fionbio(fd, false)?)
+}
+
+/// Another fd for the same open file, CLOEXEC.
+pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    Ok(fcntl_dupfd_cloexec(fd, 0)?)
+}
+
 /// The soft limit on fd numbers, or `i32::MAX` for none.
 pub(crate) fn limit() -> i32 {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;

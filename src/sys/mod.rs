@@ -21,6 +21,7 @@ compile_error!("forkplan needs atomics of 64 bits: a child reports in one");
 
 #[cfg(raw_syscalls)]
 mod arch;
+pub(crate) mod cgroup;
 #[cfg(raw_syscalls)]
 #[path = "child_raw/mod.rs"]
 pub(crate) mod child;
@@ -54,6 +55,7 @@ pub(crate) mod shelf;
 pub(crate) mod signals;
 pub(crate) mod slot;
 pub(crate) mod socket;
+pub(crate) mod stops;
 pub(crate) mod terminal;
 pub(crate) mod users;
 pub(crate) mod wake;

@@ -58,6 +58,8 @@ pub(crate) enum Seen {
     Idle(String),
     TimedOut,
     Signalled(Signal),
+    Stopped(Signal),
+    Continued,
     Exited(Exit),
     Ended(Exit),
 }
@@ -81,6 +83,8 @@ pub(crate) fn owned(event: Event<'_>) -> (ChildKey, Seen) {
         Event::Idle { child, channel } => (child, Seen::Idle(channel.to_string())),
         Event::TimedOut { child } => (child, Seen::TimedOut),
         Event::Signalled { child, signal } => (child, Seen::Signalled(signal)),
+        Event::Stopped { child, signal } => (child, Seen::Stopped(signal)),
+        Event::Continued { child } => (child, Seen::Continued),
         Event::Exited { child, exit } => (child, Seen::Exited(exit)),
         Event::Ended { child, exit } => (child, Seen::Ended(exit)),
         other => panic!("an event that the tests do not know: {other:?}"),
