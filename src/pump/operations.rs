@@ -22,7 +22,8 @@ impl Pump {
     ///
     /// If nothing is queued it writes at once what there is room for, and
     /// queues the rest up to the high-water mark. Who had fewer bytes taken than
-    /// he gave gets [`Event::Drained`](crate::Event::Drained) when the queue is empty. Bytes that are
+    /// he gave gets [`Event::Drained`](crate::Event::Drained) when the queue is empty, or at its
+    /// [low-water mark](Self::set_low_water). Bytes that are
     /// taken are written, or counted as unsent by [`Event::Closed`](crate::Event::Closed) if nobody
     /// reads them any more.
     ///
