@@ -32,14 +32,17 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// Maps a new one. Two syscalls; the pages come when they are touched.
-    pub(crate) fn map() -> Result<Self, Errno> {
+    /// Maps a new one. Two syscalls; the pages come when they are touched. An error
+    /// names the one that failed.
+    pub(crate) fn map() -> Result<Self, (&'static str, Errno)> {
         let page = page_size();
-        let base = map(page + CHILD_STACK_SIZE, libc::MAP_PRIVATE)?;
+        let of = |call| move |errno| (call, errno);
+        let base = map(page + CHILD_STACK_SIZE, libc::MAP_PRIVATE).map_err(of("mmap"))?;
         // From here on `drop` unmaps.
         let region = Self { base, page };
         // SAFETY: the lowest page of the mapping just made.
-        check(unsafe { libc::mprotect(region.at(0), page, libc::PROT_NONE) })?;
+        check(unsafe { libc::mprotect(region.at(0), page, libc::PROT_NONE) })
+            .map_err(of("mprotect"))?;
         Ok(region)
     }
 
