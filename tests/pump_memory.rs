@@ -12,8 +12,8 @@ use core::time::Duration;
 use std::fs;
 
 use forkplan::{
-    Backend, Channel, ChildKey, CloseReason, Command, EmbeddedPump, Event, Features, Pump,
-    SpawnError,
+    Backend, Channel, ChildKey, CloseReason, Command, EmbeddedPump, Event, Features, Prepared,
+    Pump, SpawnError,
 };
 use rustix::event::epoll::EventFlags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -76,6 +76,13 @@ impl Cats {
     }
 }
 
+/// Commands that have all stacks which the library keeps, so that the next needs a
+/// new one.
+fn stacks_in_use() -> Vec<Prepared<'static>> {
+    const KEPT_MAX: usize = 16;
+    (0..=KEPT_MAX).map(|_| cat(Features::empty()).prepare().unwrap()).collect()
+}
+
 fn fds_open() -> Vec<String> {
     let names = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
@@ -113,7 +120,7 @@ fn a_spawn_for_which_there_is_no_memory_names_the_call_and_the_others_go_on() {
         ];
         for without in [Features::empty(), Features::SHARED_MEMORY] {
             for (name, call) in calls {
-                let command = cat(without);
+                let (command, in_use) = (cat(without), stacks_in_use());
                 let before = fds_open();
                 let error = cats.beside(&[no_memory(call)], || command.spawn().unwrap_err());
                 assert_named(&error, name);
@@ -121,6 +128,7 @@ fn a_spawn_for_which_there_is_no_memory_names_the_call_and_the_others_go_on() {
                 assert_eq!(children(), cats.keys.len(), "{error}");
                 // The control: this alone was in the way.
                 cats.add(without);
+                drop(in_use);
             }
         }
         cats.finish();
@@ -135,6 +143,7 @@ fn at_the_limit_of_its_memory_a_program_spawns_nothing_and_its_pump_goes_on() {
         let mut forked = cat(Features::SHARED_MEMORY).prepare().unwrap();
         let Rlimit { current, maximum } = getrlimit(Resource::As);
         let (before, new) = (fds_open(), cat(Features::empty()));
+        let in_use = stacks_in_use();
         for _ in 0..3 {
             // What small pieces are taken from, so that they need no new page.
             let reserve: Vec<Vec<u8>> = (0..64).map(|_| vec![1; 60_000]).collect();
@@ -156,6 +165,7 @@ fn at_the_limit_of_its_memory_a_program_spawns_nothing_and_its_pump_goes_on() {
             assert_eq!((fds_open(), children()), (before.clone(), 20));
         }
         // The control: both are possible again.
+        drop(in_use);
         cats.add(Features::empty());
         let late = cats.driver.pump.add(forked.spawn().unwrap());
         cats.driver.pump.write(late, 0, &vec![b'.'; cats.pieces]).unwrap();
