@@ -4,17 +4,17 @@
 #![no_main]
 
 use std::cell::RefCell;
-use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use forkplan::Channel::{ReadPipe, WritePipe};
-use forkplan::{Backend, ChannelError, ChildKey, Command, End, Event, OnDrop, Prepared, Pump};
+use forkplan::{Backend, ChannelError, Command, Event, OnDrop, Prepared, Pump};
 use libfuzzer_sys::fuzz_target;
+use member::{Kind, Member, Stream};
 
+#[path = "pump/member.rs"]
+mod member;
 #[path = "../../tests/support/program.rs"]
 #[allow(dead_code, reason = "one of its programs is used here")]
 mod program;
@@ -61,15 +61,6 @@ impl Far {
     }
 }
 
-/// What is in the pump: a write pipe and two read pipes each.
-#[derive(Arbitrary, Clone, Copy, Debug, PartialEq)]
-enum Kind {
-    Child,
-    ChildThatDiesAtOnce,
-    /// Pipes without a process.
-    Attached,
-}
-
 /// Whom a call is for; counted from the first again where there are fewer.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Who {
@@ -91,9 +82,6 @@ fuzz_target!(|life: Life| {
         let open = open_fds();
         Run::new(&life, fixture).live(&life);
         assert_eq!(open_fds(), open, "something was left open");
-        // SAFETY: no pointers but to nothing.
-        let waited = unsafe { libc::waitpid(-1, core::ptr::null_mut(), libc::WNOHANG) };
-        assert_eq!(waited, -1, "a child was left");
     });
 });
 
@@ -147,74 +135,6 @@ fn without_sigpipe<T>(write: impl FnOnce() -> T) -> T {
     result
 }
 
-/// One channel as it should be.
-#[derive(Default)]
-struct Stream {
-    /// Bytes that went in at one end and came out at the other.
-    sent: usize,
-    received: usize,
-    /// Closed by us, so that what is on its way may be lost.
-    cut: bool,
-    closed: bool,
-    unsent: usize,
-    paused: bool,
-    /// Writes that were not taken whole, less those of which was told that there
-    /// is room again.
-    refused: usize,
-}
-
-/// One that is in the pump.
-struct Member {
-    key: ChildKey,
-    kind: Kind,
-    far: [Option<File>; 3],
-    streams: [Stream; 3],
-    events: usize,
-    exited: bool,
-    ended: bool,
-    removed: bool,
-}
-
-impl Member {
-    fn new(kind: Kind, pump: &mut Pump, command: &mut Prepared<'_>) -> Self {
-        let (key, far) = match kind {
-            Kind::Attached => attach(pump),
-            Kind::Child | Kind::ChildThatDiesAtOnce => {
-                let child = command.spawn().expect("spawn");
-                let pid = child.id().expect("it runs");
-                let far = [0, 1, 2].map(|fd| open_anew(&format!("/proc/{pid}/fd/{fd}"), fd != 0));
-                if kind == Kind::ChildThatDiesAtOnce {
-                    child.kill().expect("it runs");
-                }
-                (pump.add(child), far)
-            }
-        };
-        let far = far.map(Some);
-        let streams = Default::default();
-        Self { key, kind, far, streams, events: 0, exited: false, ended: false, removed: false }
-    }
-}
-
-/// The far end of a pipe, with an open file of our own, and so `O_NONBLOCK` for
-/// us alone.
-fn open_anew(path: &str, write: bool) -> File {
-    let mut options = OpenOptions::new();
-    options.read(!write).write(write).custom_flags(libc::O_NONBLOCK);
-    options.open(path).expect("the far end")
-}
-
-fn attach(pump: &mut Pump) -> (ChildKey, [File; 3]) {
-    let mut ends = Vec::new();
-    let far = [0, 1, 2].map(|fd| {
-        let (reader, writer) = std::io::pipe().expect("a pipe");
-        let (reader, writer) = (OwnedFd::from(reader), OwnedFd::from(writer));
-        let (ours, theirs) = if fd == 0 { (writer, reader) } else { (reader, writer) };
-        ends.push(End::new(fd, ours).expect("a pipe"));
-        open_anew(&format!("/proc/self/fd/{}", theirs.as_raw_fd()), fd != 0)
-    });
-    (pump.attach(ends), far)
-}
-
 struct Run<'f> {
     pump: Pump,
     members: Vec<Member>,
@@ -241,6 +161,11 @@ impl<'f> Run<'f> {
             }
         }
         self.finish();
+        for pid in self.members.iter().filter_map(|member| member.pid) {
+            // SAFETY: no pointers but to nothing.
+            let left = unsafe { libc::waitpid(pid as i32, core::ptr::null_mut(), libc::WNOHANG) };
+            assert_eq!(left, -1, "{pid} was not reaped");
+        }
         for member in self.members.iter().filter(|member| !member.removed) {
             for (fd, stream) in member.streams.iter().enumerate() {
                 assert!(stream.closed, "{fd} is not closed");
@@ -417,9 +342,7 @@ impl<'f> Run<'f> {
                 assert!(member.streams.iter().all(|stream| stream.closed));
                 member.ended = true;
             }
-            Event::Made { pid, .. } => {
-                assert_eq!(pid.is_none(), member.kind == Kind::Attached);
-            }
+            Event::Made { pid, .. } => assert_eq!(pid, member.pid),
             other => panic!("no socket is here: {other:?}"),
         }
         true
