@@ -148,19 +148,20 @@ pub trait PullProducer {
 /// Who produces what a channel is to write, in one of two forms.
 ///
 /// [`Protocols::register_producer`](crate::Protocols::register_producer) sets it for
-/// a channel, where one is the most. It goes when it is
-/// [unregistered](crate::Protocols::unregister_producer), untold; or when the channel
-/// takes nothing any more, of which it is told by `stop`, once, before the channel's
-/// handlers are told: the other side does not read any more, the channel, or its
-/// writing half, was closed from here (also by the producer, when it is done, which
-/// is how it ends what it has produced), or it was closed before the producer came.
-/// It is dropped untold, as handlers are, when somebody of its child has panicked
-/// (itself, say), and when the child is [taken out](crate::Protocols::remove).
+/// a channel, which has one at most. A producer that is done closes the channel.
 ///
-/// Nothing of it is heard by a close: that writes what is queued and does not wait
-/// for a producer that has more. (Twisted's waits until it is unregistered, for ever
-/// if nobody does that.) Other writes to its channel are as they were; what they
-/// queue is before the producer's next.
+/// * When the channel takes nothing any more, `stop` is called: once, before the
+///   handlers are told of `Closed`, and then the producer is dropped. That is when
+///   the channel or its writing half was closed from here, by whomever, though what is
+///   queued is still to be written; when the other side reads no more; and when all
+///   that was so before the producer came.
+/// * When it is [unregistered](crate::Protocols::unregister_producer), it is dropped and
+///   not told. So it is, as handlers are, when one of its child's handlers or producers
+///   has panicked, and when its child is [taken out](crate::Protocols::remove).
+///
+/// A close does not wait for a producer that has more. (Twisted's does, for ever if
+/// nobody unregisters it.) Others may write to the channel as well; what they have
+/// queued goes before what the producer writes next.
 ///
 /// ```
 /// use forkplan::{Command, FromReader, OnData, Producer, Protocols};

@@ -123,10 +123,16 @@ impl Pump {
         if source.feed != Feed::None {
             return Err(ChannelError::HasProducer);
         }
-        source.feed = form.into();
-        match source.writing && source.after_flush == AfterFlush::Stay {
-            true => self.update(token),
-            false => self.stop_producer(token),
+        if source.writing && source.after_flush == AfterFlush::Stay {
+            source.feed = form.into();
+            self.update(token);
+        } else {
+            source.feed = Feed::Over;
+            // `Ended` is last, and may wait to be told.
+            let is_end =
+                |note: &Note| matches!(note, Note::Ended { child: of, .. } if *of == child);
+            let at = self.notes.iter().position(is_end).unwrap_or(self.notes.len());
+            self.notes.insert(at, Note::Producer(token, Ask::Stop));
         }
         Ok(place)
     }

@@ -1,5 +1,8 @@
 //! A pump for tests, in its own loop or in one that is not its own.
 
+// Each test file uses a part of this.
+#![allow(dead_code)]
+
 use core::ops::{Deref, DerefMut};
 use core::time::Duration;
 use std::io;
@@ -17,7 +20,7 @@ pub(crate) struct TestPump {
 }
 
 /// An epoll loop, as a user may have one.
-struct Outer {
+pub(crate) struct Outer {
     set: OwnedFd,
     /// How each source is watched.
     flags: EventFlags,
@@ -43,10 +46,14 @@ impl TestPump {
     }
 
     pub(crate) fn in_loop(mut pump: Pump, flags: EventFlags) -> Self {
-        pump.set_one_shot(flags.contains(EventFlags::ONESHOT));
-        let set = || epoll::create(CreateFlags::CLOEXEC).unwrap();
         let foreign = pump.backend() == Backend::Foreign;
-        Self { pump, outer: foreign.then(|| Outer { set: set(), flags }) }
+        let outer = foreign.then(|| Outer::new(&mut pump, flags));
+        Self { pump, outer }
+    }
+
+    /// The pump, and the loop that is not its own, for who has another use for both.
+    pub(crate) fn into_parts(self) -> (Pump, Option<Outer>) {
+        (self.pump, self.outer)
     }
 
     /// Has the other loop do what the pump asks for.
@@ -58,19 +65,32 @@ impl TestPump {
 
     /// As `Pump::poll`.
     pub(crate) fn poll(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
-        self.follow();
-        let Some(outer) = &self.outer else { return self.pump.poll(timeout) };
-        let due = self.pump.next_deadline();
-        let due = due.map(|due| due.saturating_duration_since(Instant::now()));
-        let at_once = self.pump.has_events() || self.pump.is_empty();
-        let at_once = at_once.then_some(Duration::ZERO);
-        let timeout = [timeout, due, at_once].into_iter().flatten().min();
-        outer.wait(&mut self.pump, timeout);
-        self.pump.poll(timeout)
+        match &self.outer {
+            Some(outer) => outer.poll(&mut self.pump, timeout),
+            None => self.pump.poll(timeout),
+        }
     }
 }
 
 impl Outer {
+    /// A loop for a pump that is told of readiness.
+    fn new(pump: &mut Pump, flags: EventFlags) -> Self {
+        pump.set_one_shot(flags.contains(EventFlags::ONESHOT));
+        Self { set: epoll::create(CreateFlags::CLOEXEC).unwrap(), flags }
+    }
+
+    /// Waits as the pump asks for, and then polls it.
+    pub(crate) fn poll(&self, pump: &mut Pump, timeout: Option<Duration>) -> io::Result<bool> {
+        self.follow(pump);
+        let due = pump.next_deadline();
+        let due = due.map(|due| due.saturating_duration_since(Instant::now()));
+        let at_once = pump.has_events() || pump.is_empty();
+        let at_once = at_once.then_some(Duration::ZERO);
+        let timeout = [timeout, due, at_once].into_iter().flatten().min();
+        self.wait(pump, timeout);
+        pump.poll(timeout)
+    }
+
     fn follow(&self, pump: &mut Pump) {
         while let Some(change) = pump.next_change() {
             match change {

@@ -13,7 +13,7 @@ use std::time::Instant;
 use forkplan::{Backend, ChildKey, CloseReason, Command, End, Event, Exit, OnDrop, Pump, Signal};
 
 #[path = "outer.rs"]
-mod outer;
+pub(crate) mod outer;
 pub(crate) use outer::TestPump;
 
 /// How long a test may take before it is taken for hung. No test comes near it
@@ -40,7 +40,7 @@ impl Watch {
         pump.poll(Some(Duration::from_secs(1))).expect("poll")
     }
 
-    fn check(&self, pump: &Pump) {
+    pub(crate) fn check(&self, pump: &Pump) {
         assert!(Instant::now() < self.0, "hung: {} children left", pump.len());
     }
 }
