@@ -150,7 +150,8 @@
 //!   its [`Step`](plan::Step) and [`Subject`].
 //! * **Success means that the program was reached.** A child that is killed on
 //!   its way there is an error, not a program that started.
-//! * **One owner.** Nothing here waits for any child but its own, installs a
+//! * **One owner.** Nothing here waits for any child but its own (and, where
+//!   [asked](Pump::adopt_orphans), those that they have left behind), installs a
 //!   handler, changes a disposition, or starts a thread. Other code that waits
 //!   for all children costs the exit status at worst, never a hang.
 //! * **CLOEXEC from birth.** No fd made here leaks into a program that another
@@ -221,8 +222,8 @@ pub use crate::protocol::{
     Transport,
 };
 pub use crate::pump::{
-    Backend, Change, ChannelError, ChannelState, ChildKey, CloseReason, EmbeddedPump, Event,
-    Ladder, Lost, Pump, PumpGuard, Removed, SourceKey,
+    AdoptError, Backend, Change, ChannelError, ChannelState, ChildKey, CloseReason, EmbeddedPump,
+    Event, Ladder, Lost, Pump, PumpGuard, Removed, SourceKey,
 };
 pub use crate::signal::{Signal, UnknownSignal};
 pub use crate::spawn::{Launcher, Opened, Prepared, SpawnError, Subject};

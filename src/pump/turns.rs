@@ -22,6 +22,11 @@ pub(super) enum Note {
         child: ChildKey,
         pid: Option<u32>,
     },
+    Adopted {
+        child: ChildKey,
+        leader: ChildKey,
+        pid: u32,
+    },
     /// So many fds came.
     Fds(Token, usize),
     HalfClosed(Token),
@@ -68,6 +73,7 @@ impl Note {
     pub(super) fn event<'a>(self, name: impl FnOnce(Token) -> Name<'a>) -> Event<'a> {
         match self {
             Self::Made { child, pid } => Event::Made { child, pid },
+            Self::Adopted { child, leader, pid } => Event::Adopted { child, leader, pid },
             Self::Fds(token, count) => {
                 Event::Fds { child: token.child, channel: name(token), count }
             }
@@ -199,6 +205,7 @@ impl Pump {
 
     /// A process's turn: reaps it if it has ended.
     pub(super) fn reap(&mut self, child: ChildKey) {
+        self.look_before_reaping(child);
         let Some(slot) = self.slots.get_mut(child) else { return };
         slot.exit_in_turn = false;
         if slot.life.has_exited() {
@@ -218,6 +225,7 @@ impl Pump {
         }
         self.notes.push_back(Note::Exited { child, exit });
         self.unwatch(child);
+        self.orphans_reaped(child);
         self.bound_drain(child);
         match ended {
             true => self.notes.push_back(Note::Ended { child, exit }),
