@@ -209,6 +209,7 @@ pub use crate::command::{
     Scheduler, UNLIMITED,
 };
 pub use crate::helpers::Output;
+pub use crate::helpers::capture::CaptureBuffer;
 pub use crate::helpers::captured::{Captured, ChannelOutput};
 pub use crate::helpers::communicate::Communicate;
 pub use crate::helpers::parallel::{Parallel, Progress};
