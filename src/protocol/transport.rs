@@ -113,12 +113,6 @@ impl Process<'_> {
         Ok(())
     }
 
-    /// Has another handler told of the process from the next event on; who has it now
-    /// gets no more. It owns what it uses, or shares it.
-    pub fn on_process(&mut self, handler: impl ProcessHandler + 'static) {
-        self.added.push(Added::Process(self.child, Box::new(handler)));
-    }
-
     /// Sets who produces what one of its channels is to write, and owns what he uses,
     /// or shares it. [`Protocols::register_producer`](crate::Protocols::register_producer),
     /// with the same errors.
@@ -141,6 +135,12 @@ impl Process<'_> {
         let place = self.pump.unset_producer(self.child, channel.into())?;
         self.added.push(Added::NoProducer(self.child, place));
         Ok(())
+    }
+
+    /// Has another handler told of the process from the next event on; who has it now
+    /// gets no more. It owns what it uses, or shares it.
+    pub fn on_process(&mut self, handler: impl ProcessHandler + 'static) {
+        self.added.push(Added::Process(self.child, Box::new(handler)));
     }
 
     /// Adds another child to the same pump, with a handler that owns what it

@@ -75,6 +75,7 @@ impl Note {
             | Self::Stopped { child, .. }
             | Self::Continued { child }
             | Self::Exited { child, .. }
+            | Self::Adopted { child, .. }
             | Self::Ended { child, .. } => child,
             Self::Fds(token, _)
             | Self::HalfClosed(token)
