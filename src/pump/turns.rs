@@ -69,6 +69,7 @@ impl Note {
     pub(super) fn child(self) -> ChildKey {
         match self {
             Self::Made { child, .. }
+            | Self::Adopted { child, .. }
             | Self::TimedOut { child }
             | Self::Signalled { child, .. }
             | Self::Stopped { child, .. }
