@@ -13,6 +13,7 @@
 //! * [`feed`]: what a producer is told, and when.
 //! * [`state`]: what is there, and how a child leaves again.
 //! * [`stops`]: processes that were stopped and go on.
+//! * [`orphans`]: processes that were left behind, and given to us.
 //! * [`embedded`], [`foreign`]: the same in a loop that is not ours.
 //! * [`lent`]: events for who uses the pump while he is told.
 //! * [`timers`], [`time`], [`ladder`]: what is due when, and what is done then.
@@ -32,6 +33,7 @@ use std::vec::Vec;
 use self::backend::Sources;
 use self::flow::Account;
 use self::lifecycle::Lifecycle;
+use self::orphans::{Leaves, Orphans};
 use self::slots::{Slot, Slots};
 use self::source::Source;
 use self::time::{Bounds, Clock};
@@ -56,6 +58,7 @@ mod lent;
 mod lifecycle;
 mod messages;
 mod operations;
+mod orphans;
 mod outbox;
 mod slots;
 mod source;
@@ -72,6 +75,7 @@ pub(crate) use self::feed::{Ask, Form};
 pub use self::foreign::Change;
 pub use self::ladder::Ladder;
 pub(crate) use self::lent::{Lent, News};
+pub use self::orphans::AdoptError;
 pub use self::state::{ChannelState, Lost, Removed};
 
 /// Children whose channels and ends are waited for together.
@@ -136,6 +140,8 @@ pub struct Pump {
     account: Option<Arc<Account>>,
     /// Children that run and are looked at for stops.
     watched: Vec<ChildKey>,
+    /// What is adopted of those whom a child leaves behind.
+    orphans: Orphans,
     timers: Timers,
     clock: Clock,
     /// When the clock was last read.
@@ -188,6 +194,7 @@ impl Pump {
             ticking: 0,
             account: None,
             watched: Vec::new(),
+            orphans: Orphans::default(),
             timers: Timers::default(),
             clock: Clock::system(),
             read_at: Instant::now(),
@@ -215,7 +222,18 @@ impl Pump {
 
     /// Takes a child, with all its channels that were not taken before: they
     /// get `O_NONBLOCK`. Its first event is [`Event::Made`]. Allocates.
-    pub fn add(&mut self, mut child: Child) -> ChildKey {
+    pub fn add(&mut self, child: Child) -> ChildKey {
+        let pid = child.id();
+        let (key, refused) = self.insert(child);
+        self.notes.push_back(Note::Made { child: key, pid });
+        for (token, errno) in refused {
+            self.close_channel(token, CloseReason::Error(errno.raw_os_error()));
+        }
+        key
+    }
+
+    /// As above, without an event; and the channels that can't be served.
+    fn insert(&mut self, mut child: Child) -> (ChildKey, Vec<(Token, Errno)>) {
         let key = self.slots.next_key();
         let infos = child.ends().infos().clone();
         let mut sources: Box<[Source]> = infos
@@ -232,7 +250,6 @@ impl Pump {
             }
             source.place = self.sources.add(token, source.number(), source.interest(), false);
         }
-        let pid = child.id();
         let process = Token { child: key, part: Part::Process };
         let pidfd = child.pidfd().map(|pidfd| pidfd.as_raw_fd());
         let exit_place = pidfd.map(|fd| self.sources.add(process, fd, Interest::READ, false));
@@ -249,13 +266,10 @@ impl Pump {
             exit_in_turn,
             bounds,
             account: None,
+            leaves: Leaves::default(),
         });
         self.count_in(key);
-        self.notes.push_back(Note::Made { child: key, pid });
-        for (token, errno) in refused {
-            self.close_channel(token, CloseReason::Error(errno.raw_os_error()));
-        }
-        key
+        (key, refused)
     }
 
     /// Waits until something is ready, or `timeout` is over, or a signal
@@ -264,7 +278,8 @@ impl Pump {
     /// One poll(2) over all channels and processes. Does not block if events
     /// are left from before, nor if there is no child. Children for which the
     /// kernel has no pidfd are looked at every 10 ms, and so are those whose
-    /// [stops](Self::watch_stops) are watched.
+    /// [stops](Self::watch_stops) are watched; [orphans](Self::adopt_orphans) are
+    /// looked for every second.
     ///
     /// The error is poll's own: the pump is as before.
     pub fn poll(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
