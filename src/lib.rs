@@ -225,7 +225,7 @@ pub use crate::pump::{
     Ladder, Lost, Pump, PumpGuard, Removed, SourceKey,
 };
 pub use crate::signal::{Signal, UnknownSignal};
-pub use crate::spawn::{Launcher, Opened, Prepared, SpawnError, Subject};
+pub use crate::spawn::{Launcher, Opened, Prepared, SpawnError, Starting, Subject};
 pub use crate::sys::poll::{Interest, Readiness};
 pub use crate::sys::{FdKind, Features, HookFunction};
 

@@ -115,7 +115,7 @@ impl Launcher {
         &'p self,
         prepared: &'p mut Prepared<'fd>,
     ) -> Result<Opened<'p, 'fd>, SpawnError> {
-        prepared.open_by(Some(self))
+        prepared.open_by(Some(self), false)
     }
 
     /// [`Prepared::spawn`], with low numbers for what the child needs.

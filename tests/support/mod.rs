@@ -5,6 +5,7 @@
 
 mod amount;
 pub(crate) mod faults;
+pub(crate) mod held;
 pub(crate) mod isolation;
 mod look;
 pub(crate) mod mounts;

@@ -44,6 +44,11 @@ impl Rule {
         Self::new(number, libc::SECCOMP_RET_ALLOW)
     }
 
+    /// Somebody is asked, for [`load_listening`].
+    pub(crate) fn ask(number: libc::c_long) -> Self {
+        Self::new(number, libc::SECCOMP_RET_USER_NOTIF)
+    }
+
     fn new(number: libc::c_long, verdict: u32) -> Self {
         Self { number, conditions: Vec::new(), verdict }
     }
@@ -169,15 +174,20 @@ pub(crate) fn no_open(errno: i32) -> Vec<Rule> {
 
 /// Puts a filter on this thread, for good.
 pub(crate) fn install(rules: &[Rule]) {
-    load(rules, libc::SECCOMP_RET_ALLOW);
+    load(rules, libc::SECCOMP_RET_ALLOW, 0);
+}
+
+/// As above; the fd of who is asked.
+pub(crate) fn load_listening(rules: &[Rule]) -> i32 {
+    load(rules, libc::SECCOMP_RET_ALLOW, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)
 }
 
 /// As above, but whoever makes a call without a rule is killed by `SIGSYS`.
 pub(crate) fn install_allowing(rules: &[Rule]) {
-    load(rules, libc::SECCOMP_RET_KILL_PROCESS);
+    load(rules, libc::SECCOMP_RET_KILL_PROCESS, 0);
 }
 
-fn load(rules: &[Rule], otherwise: u32) {
+fn load(rules: &[Rule], otherwise: u32, flags: libc::c_ulong) -> i32 {
     let mut program = Vec::new();
     rules.iter().for_each(|rule| rule.write(&mut program));
     program.push(ret(otherwise));
@@ -186,9 +196,10 @@ fn load(rules: &[Rule], otherwise: u32) {
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
     // SAFETY: the kernel copies the program.
     let result = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter)
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter)
     };
-    assert_eq!(result, 0, "seccomp: {}", std::io::Error::last_os_error());
+    assert!(result >= 0, "seccomp: {}", std::io::Error::last_os_error());
+    result as i32
 }
 
 /// Runs `body` in a thread under these rules.
