@@ -6,14 +6,16 @@
 mod support;
 
 use core::hint::black_box;
+use core::time::Duration;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Instant;
 
 use forkplan::Channel::ReadPipe;
-use forkplan::{Command, OnDrop, Prepared, Starting};
+use forkplan::{ChildKey, Command, Event, Ladder, OnDrop, Prepared, Pump, Signal, Starting};
 use support::held::{Held, Holder};
 use support::{PATHS, fds_of, fds_of_self, file_of, in_subprocess, no_child_is_left, pause};
 
@@ -169,5 +171,74 @@ fn the_parents_fork_and_other_starts_do_not_disturb_one_that_is_held() {
         holder.let_go(held);
         let (_prepared, child) = starting.finish();
         assert!(child.unwrap().wait().unwrap().success());
+    });
+}
+
+/// A child in a pump, held at its `chdir`.
+fn held_in_a_pump(command: &Command<'static>) -> (Pump, ChildKey, Holder, Held) {
+    let prepared = command.prepare().unwrap();
+    thread::scope(|scope| {
+        let (send, receive) = mpsc::channel();
+        let starts = scope.spawn(move || {
+            send.send(Holder::at(libc::SYS_chdir)).unwrap();
+            let mut pump = Pump::new();
+            let key = pump.start(prepared);
+            (pump, key)
+        });
+        let holder = receive.recv().unwrap();
+        let held = holder.next();
+        let (pump, key) = starts.join().unwrap();
+        (pump, key, holder, held)
+    })
+}
+
+#[test]
+fn one_that_is_stuck_on_its_way_is_reached_by_signals_and_deadlines() {
+    in_subprocess("one_that_is_stuck_on_its_way_is_reached_by_signals_and_deadlines", || {
+        for without in PATHS {
+            let mut command = Command::new("/bin/true");
+            command.current_dir("/").without(without);
+            for by_deadline in [false, true] {
+                let (mut pump, key, holder, _) = held_in_a_pump(&command);
+                match by_deadline {
+                    false => pump.signal(key, Signal::KILL).unwrap(),
+                    true => {
+                        let ladder = Ladder::new().then(Signal::KILL, Duration::ZERO);
+                        pump.set_deadline(key, Some(Instant::now()), ladder).unwrap();
+                    }
+                }
+                let mut signal = None;
+                while !pump.is_empty() {
+                    pump.poll(None).unwrap();
+                    while let Some(event) = pump.next_event() {
+                        if let Event::NotStarted { child } = event {
+                            let error = pump.take_spawn_error(child).unwrap();
+                            signal = error.signal();
+                        }
+                    }
+                }
+                assert_eq!(signal, Some(Signal::KILL));
+                assert!(no_child_is_left());
+                drop(holder);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_pump_that_is_dropped_takes_back_what_is_on_its_way() {
+    in_subprocess("a_pump_that_is_dropped_takes_back_what_is_on_its_way", || {
+        for without in PATHS {
+            let mut command = Command::new("/bin/true");
+            command.current_dir("/").without(without).fd(1, ReadPipe);
+            let before = fds_of_self();
+            let (pump, key, holder, held) = held_in_a_pump(&command);
+            assert!(pump.child(key).is_none());
+            assert_eq!(held.is_among_us(), without.is_empty());
+            drop(pump);
+            assert!(no_child_is_left());
+            drop(holder);
+            assert_eq!(fds_of_self(), before);
+        }
     });
 }

@@ -113,6 +113,7 @@ impl Pump {
             exit_in_turn: false,
             bounds: Bounds::default(),
             account: None,
+            start: None,
         });
         self.count_in(key);
         self.notes.push_back(Note::Made { child: key, pid: None });

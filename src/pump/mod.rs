@@ -11,6 +11,7 @@
 //! * [`messages`]: the same for messages and for fds that travel.
 //! * [`flow`]: how much is queued, and for whom together.
 //! * [`state`]: what is there, and how a child leaves again.
+//! * [`starts`]: children on their way to their program.
 //! * [`stops`]: processes that were stopped and go on.
 //! * [`embedded`], [`foreign`]: the same in a loop that is not ours.
 //! * [`lent`]: events for who uses the pump while he is told.
@@ -33,6 +34,7 @@ use self::flow::Account;
 use self::lifecycle::Lifecycle;
 use self::slots::{Slot, Slots};
 use self::source::Source;
+use self::starts::Start;
 use self::time::{Bounds, Clock};
 use self::timers::Timers;
 use self::turns::Note;
@@ -57,6 +59,7 @@ mod operations;
 mod outbox;
 mod slots;
 mod source;
+mod starts;
 mod state;
 mod stops;
 mod time;
@@ -143,6 +146,8 @@ pub struct Pump {
     one_shot: bool,
     /// Who has had a turn and may have more, where nobody tells again.
     unfinished: Vec<Token>,
+    /// What is left of the last start that failed, until the next event is asked for.
+    not_started: Option<(ChildKey, Box<Start>)>,
 }
 
 /// One source: a child's channel, or its process.
@@ -156,6 +161,8 @@ struct Token {
 enum Part {
     Channel(u32),
     Process,
+    /// A child on its way to its program.
+    Start,
 }
 
 /// What a turn has found.
@@ -189,6 +196,7 @@ impl Pump {
             leaving: Vec::new(),
             one_shot: false,
             unfinished: Vec::new(),
+            not_started: None,
         }
     }
 
@@ -209,8 +217,18 @@ impl Pump {
 
     /// Takes a child, with all its channels that were not taken before: they
     /// get `O_NONBLOCK`. Its first event is [`Event::Made`]. Allocates.
-    pub fn add(&mut self, mut child: Child) -> ChildKey {
+    pub fn add(&mut self, child: Child) -> ChildKey {
         let key = self.slots.next_key();
+        let pid = child.id();
+        let (slot, refused) = self.slot_of(key, child);
+        self.slots.insert(slot);
+        self.made(key, pid, refused);
+        key
+    }
+
+    /// Has the backend watch a child's channels and process. Which channels can't be
+    /// watched, and why.
+    fn slot_of(&mut self, key: ChildKey, mut child: Child) -> (Slot, Vec<(Token, Errno)>) {
         let infos = child.ends().infos().clone();
         let mut sources: Box<[Source]> = infos
             .iter()
@@ -226,30 +244,25 @@ impl Pump {
             }
             source.place = self.sources.add(token, source.number(), source.interest(), false);
         }
-        let pid = child.id();
         let process = Token { child: key, part: Part::Process };
         let pidfd = child.pidfd().map(|pidfd| pidfd.as_raw_fd());
         let exit_place = pidfd.map(|fd| self.sources.add(process, fd, Interest::READ, false));
         self.ticking += usize::from(exit_place.is_none());
         let life = Lifecycle::new(sources.iter().filter(|source| source.end.is_some()).count());
         let (child, bounds) = (Some(child), Bounds::default());
-        let exit_in_turn = false;
-        self.slots.insert(Slot {
-            child,
-            infos,
-            sources,
-            life,
-            exit_place,
-            exit_in_turn,
-            bounds,
-            account: None,
-        });
+        let (exit_in_turn, account, start) = (false, None, None);
+        let slot =
+            Slot { child, infos, sources, life, exit_place, exit_in_turn, bounds, account, start };
+        (slot, refused)
+    }
+
+    /// A child is in its slot.
+    fn made(&mut self, key: ChildKey, pid: Option<u32>, refused: Vec<(Token, Errno)>) {
         self.count_in(key);
         self.notes.push_back(Note::Made { child: key, pid });
         for (token, errno) in refused {
             self.close_channel(token, CloseReason::Error(errno.raw_os_error()));
         }
-        key
     }
 
     /// Waits until something is ready, or `timeout` is over, or a signal
@@ -307,6 +320,7 @@ impl Pump {
     /// Goes on to the next thing that happened. What is read goes to `buffer`,
     /// which may be lent on while the pump is used; it is as large as our own.
     fn turn(&mut self, buffer: &mut [u8]) -> Option<Told> {
+        self.not_started = None;
         loop {
             if let Some(note) = self.notes.pop_front() {
                 return Some(Told::Note(note));
@@ -314,6 +328,7 @@ impl Pump {
             let token = self.turns.pop_front()?;
             match token.part {
                 Part::Process => self.reap(token.child),
+                Part::Start => self.look_at_start(token.child),
                 Part::Channel(part) => {
                     if let Some(len) = self.channel_turn(token, part, buffer) {
                         self.copy_to_tee(token, &buffer[..len]);
@@ -339,15 +354,17 @@ impl Pump {
         self.slots.len()
     }
 
-    /// A child, to signal it or to ask for its exit. `None` once it has ended, and
-    /// for what was [attached](Self::attach).
+    /// A child, to signal it or to ask for its exit. `None` once it has ended, before
+    /// one that was [started](Self::start) is made, and for what was
+    /// [attached](Self::attach).
     pub fn child(&self, child: ChildKey) -> Option<&Child> {
         self.slots.get(child)?.child.as_ref()
     }
 
     /// Sends a signal to a child, unless it was reaped.
     pub fn signal(&self, child: ChildKey, signal: impl Into<Signal>) -> Result<(), SignalError> {
-        self.child(child).ok_or(SignalError::AlreadyExited)?.signal(signal)
+        let slot = self.slots.get(child).ok_or(SignalError::AlreadyExited)?;
+        slot.signal(signal.into())
     }
 }
 

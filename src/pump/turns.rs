@@ -55,6 +55,9 @@ pub(super) enum Note {
         child: ChildKey,
         exit: Exit,
     },
+    NotStarted {
+        child: ChildKey,
+    },
 }
 
 impl Note {
@@ -89,6 +92,7 @@ impl Note {
             Self::Continued { child } => Event::Continued { child },
             Self::Exited { child, exit } => Event::Exited { child, exit },
             Self::Ended { child, exit } => Event::Ended { child, exit },
+            Self::NotStarted { child } => Event::NotStarted { child },
         }
     }
 }
@@ -101,8 +105,10 @@ impl Pump {
     }
 
     pub(super) fn forget_ended(&mut self, note: Note) {
-        if let Note::Ended { child, .. } = note {
-            self.forget(child);
+        match note {
+            Note::Ended { child, .. } => self.forget(child),
+            Note::NotStarted { child } => self.forget_start(child),
+            _ => {}
         }
     }
 

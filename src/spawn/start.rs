@@ -54,16 +54,17 @@ extern crate std;
 use core::mem::{self, ManuallyDrop};
 use core::ptr;
 use core::time::Duration;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::thread;
 use std::time::Instant;
 
 use super::launch::{Begun, pidfd};
 use super::{Opened, Prepared, SpawnError};
-use crate::child::{Child, Ends};
+use crate::child::{Child, Ends, SignalError};
 use crate::command::PlanError;
 use crate::limits::{BUSY_SLEEP_MAX, BUSY_SLEEP_MIN, NOTICE_TICK};
 use crate::plan::Plan;
+use crate::signal::Signal;
 use crate::sys::memory::SharedWord;
 use crate::sys::poll::{Interest, PollFd, Readiness, poll};
 use crate::sys::signals::SIGKILL;
@@ -104,6 +105,9 @@ pub struct Starting<'fd> {
     prepared: ManuallyDrop<Prepared<'fd>>,
     kept: Kept,
     state: State,
+    /// A notice of which the last look has made an end, for who has yet to take it
+    /// out of where it is registered.
+    retired: Option<OwnedFd>,
     /// How long to wait before a busy program is tried again.
     sleep: Duration,
 }
@@ -147,14 +151,14 @@ impl<'fd> Prepared<'fd> {
     /// (what must fork, [`oom_score_adj`](crate::Command::oom_score_adj), no
     /// `clone3`, no pidfd) it gets a copy.
     ///
-    /// An [`rlimit`](crate::Command::rlimit) or another [required
-    /// feature](crate::Command::require) holds here too; one that requires
-    /// [`Features::SHARED_FILES`] can't be started.
+    /// What is [required](crate::Command::require) is required here too: with
+    /// [`Features::SHARED_FILES`] that is an error.
     pub fn start(self) -> Starting<'fd> {
         let mut starting = Starting {
             prepared: ManuallyDrop::new(self),
             kept: Kept::default(),
             state: State::Told,
+            retired: None,
             sleep: BUSY_SLEEP_MIN,
         };
         let Starting { prepared, kept, .. } = &mut starting;
@@ -245,7 +249,7 @@ impl<'fd> Starting<'fd> {
             }
             self.look_for(NOTICE_TICK);
         };
-        drop(mem::take(&mut self.kept));
+        drop((mem::take(&mut self.kept), self.retired.take()));
         let this = ManuallyDrop::new(self);
         // SAFETY: read once, since `this` is not used again nor dropped; of what else
         // it has nothing is left to drop. The child has left, for that was known.
@@ -258,12 +262,35 @@ impl<'fd> Starting<'fd> {
         self.prepared.plan()
     }
 
-    fn look_for(&mut self, timeout: Duration) -> bool {
+    /// Signals the child, on its way or past it. Until it has come to its program none
+    /// but `SIGKILL` and `SIGSTOP` has an effect. While a busy program waits to be tried
+    /// again there is nobody to signal.
+    pub fn signal(&self, signal: impl Into<Signal>) -> Result<(), SignalError> {
+        let signal = signal.into();
         match &self.state {
+            State::Running(begun) => {
+                let sent = process::signal(begun.cloned.pid, pidfd(&begun.cloned), signal.number());
+                sent.map_err(|errno| match errno {
+                    Errno::SRCH => SignalError::AlreadyExited,
+                    errno => SignalError::Errno(errno.raw_os_error()),
+                })
+            }
+            State::Known(Ok(child)) => child.signal(signal),
+            _ => Err(SignalError::AlreadyExited),
+        }
+    }
+
+    /// The notice of before the last look, if that was its end.
+    pub(crate) fn take_retired(&mut self) -> Option<OwnedFd> {
+        self.retired.take()
+    }
+
+    fn look_for(&mut self, timeout: Duration) -> bool {
+        match &mut self.state {
             State::Known(_) | State::Told => return true,
             State::Busy { until } if Instant::now() < *until => return false,
             State::Running(begun) => match begun.has_left(timeout) {
-                Some(true) => {}
+                Some(true) => self.retired = begun.notice.take(),
                 Some(false) => return false,
                 None => {
                     thread::sleep(timeout);
@@ -272,7 +299,7 @@ impl<'fd> Starting<'fd> {
             },
             State::Busy { .. } => {}
         }
-        let Self { prepared, kept, state, sleep } = self;
+        let Self { prepared, kept, state, sleep, .. } = self;
         let mut opened = Opened::resume(prepared, kept);
         *state = match mem::replace(state, State::Told) {
             State::Running(begun) => match opened.conclude(begun) {
