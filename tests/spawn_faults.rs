@@ -11,9 +11,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use forkplan::Channel::{self, ReadPipe};
 use forkplan::plan::Step;
-use forkplan::{Command, Features, Prepared, Signal};
+use forkplan::{Command, Features, Prepared, Signal, SpawnError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use support::faults::{STRANGE, Verdict, fault};
+use support::faults::{STRANGE, Target, Verdict, fault, fault_of_start};
 use support::seccomp::{Rule, under};
 use support::{EXCLUSIONS, PATHS, description, fds_of_self, in_subprocess, no_child_is_left};
 
@@ -71,8 +71,37 @@ impl Three {
     }
 }
 
+/// How a child is made, and what it makes of the plan.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Spawn,
+    Start,
+}
+
+impl By {
+    fn steps(self, prepared: &mut Prepared<'_>) -> Vec<Step> {
+        match self {
+            Self::Spawn => prepared.open().unwrap().plan().steps().to_vec(),
+            Self::Start => {
+                let starting = prepared.try_clone().unwrap().start();
+                let steps = starting.plan().steps().to_vec();
+                starting.finish().1.unwrap().wait().unwrap();
+                steps
+            }
+        }
+    }
+
+    fn fault(self, prepared: &mut Prepared<'_>, index: usize, verdict: Verdict<'_>) -> SpawnError {
+        let rule = |target: Target| rule_for(target.step, verdict);
+        match self {
+            Self::Spawn => fault(prepared, index, rule),
+            Self::Start => fault_of_start(prepared, index, rule),
+        }
+    }
+}
+
 /// Calls `check` for each step of each kind of plan, in a process of its own.
-fn for_each_step(name: &str, check: impl Fn(&mut Prepared<'_>, usize)) {
+fn for_each_step(name: &str, by: By, check: impl Fn(&mut Prepared<'_>, usize)) {
     in_subprocess(name, || {
         // Of the slowest way of closing; and no core files.
         let Rlimit { current, .. } = getrlimit(Resource::Nofile);
@@ -87,7 +116,7 @@ fn for_each_step(name: &str, check: impl Fn(&mut Prepared<'_>, usize)) {
                 command.without(without).inherit_unnamed_fds(inherit);
                 let mut prepared = command.prepare().unwrap();
                 let before = fds_of_self();
-                let steps = prepared.open().unwrap().plan().steps().to_vec();
+                let steps = by.steps(&mut prepared);
                 kinds.extend(steps.iter().map(core::mem::discriminant));
                 for index in 0..steps.len() {
                     check(&mut prepared, index);
@@ -98,32 +127,47 @@ fn for_each_step(name: &str, check: impl Fn(&mut Prepared<'_>, usize)) {
                 assert!(prepared.spawn().unwrap().wait().unwrap().success());
             }
         }
-        // Every kind of step that there is has been here.
-        assert_eq!(kinds.len(), 13);
+        // Every kind of step that there is has been here. A start shares no table.
+        assert_eq!(kinds.len(), if by == By::Spawn { 13 } else { 12 });
     });
 }
 
-#[test]
-fn a_step_that_fails_is_named_with_its_errno() {
-    for_each_step("a_step_that_fails_is_named_with_its_errno", |prepared, index| {
-        let error = fault(prepared, index, |target| {
-            rule_for(target.step, &|number| Rule::errno(number, STRANGE))
-        });
+fn fails(name: &str, by: By) {
+    for_each_step(name, by, |prepared, index| {
+        let error = by.fault(prepared, index, &|number| Rule::errno(number, STRANGE));
         assert_eq!(error.raw_os_error(), Some(STRANGE));
         assert_eq!(error.signal(), None);
         assert!(error.to_string().starts_with(description(&error).unwrap()), "{error}");
     });
 }
 
-#[test]
-fn a_child_that_is_killed_at_a_step_is_no_child_that_started() {
-    let name = "a_child_that_is_killed_at_a_step_is_no_child_that_started";
-    for_each_step(name, |prepared, index| {
-        let error = fault(prepared, index, |target| rule_for(target.step, &Rule::kill));
+fn is_killed(name: &str, by: By) {
+    for_each_step(name, by, |prepared, index| {
+        let error = by.fault(prepared, index, &Rule::kill);
         assert_eq!((error.raw_os_error(), error.signal()), (None, Some(Signal::SYS)));
         assert_eq!(error.kind(), ErrorKind::Other);
         assert!(error.to_string().ends_with(": the child was killed by SIGSYS"), "{error}");
     });
+}
+
+#[test]
+fn a_step_that_fails_is_named_with_its_errno() {
+    fails("a_step_that_fails_is_named_with_its_errno", By::Spawn);
+}
+
+#[test]
+fn a_child_that_is_killed_at_a_step_is_no_child_that_started() {
+    is_killed("a_child_that_is_killed_at_a_step_is_no_child_that_started", By::Spawn);
+}
+
+#[test]
+fn a_step_of_a_start_that_fails_is_named_too() {
+    fails("a_step_of_a_start_that_fails_is_named_too", By::Start);
+}
+
+#[test]
+fn nor_is_one_of_a_start_that_is_killed_at_a_step() {
+    is_killed("nor_is_one_of_a_start_that_is_killed_at_a_step", By::Start);
 }
 
 #[test]

@@ -55,6 +55,27 @@ pub(crate) fn fault(
     error
 }
 
+/// The same of a start. Its plan is another: it shares no table, and keeps a notice.
+pub(crate) fn fault_of_start(
+    prepared: &Prepared<'_>,
+    index: usize,
+    rule: impl FnOnce(Target) -> Rule + Send,
+) -> SpawnError {
+    let prepared = prepared.try_clone().unwrap();
+    // The numbers will be the same once more.
+    let starting = prepared.start();
+    let target = Target::new(&starting.plan(), index);
+    let words = starting.plan().show(target.step).to_string();
+    let (prepared, child) = starting.finish();
+    assert!(child.unwrap().wait().unwrap().success());
+    let error =
+        under_made_there(|| vec![rule(target)], || prepared.start().finish().1.unwrap_err());
+    assert_eq!(error.step(), Some(target.step), "{error}");
+    assert_eq!(error.step_index(), Some(index), "{error}");
+    assert_eq!(description(&error), Some(words.as_str()));
+    error
+}
+
 /// Calls `check` with the error of each call of each step of each command, on
 /// both paths and by both ways to clone. In a process of its own, from which
 /// nothing is left. How many rules there were.
