@@ -134,6 +134,10 @@ fn for_each_step(name: &str, by: By, check: impl Fn(&mut Prepared<'_>, usize)) {
 
 fn fails(name: &str, by: By) {
     for_each_step(name, by, |prepared, index| {
+        // A start is tried again without it, as `Prepared::spawn` is, whatever the errno.
+        if by == By::Start && matches!(by.steps(prepared)[index], Step::MarkListed { .. }) {
+            return;
+        }
         let error = by.fault(prepared, index, &|number| Rule::errno(number, STRANGE));
         assert_eq!(error.raw_os_error(), Some(STRANGE));
         assert_eq!(error.signal(), None);
