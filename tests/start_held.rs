@@ -17,6 +17,7 @@ use std::time::Instant;
 use forkplan::Channel::ReadPipe;
 use forkplan::{ChildKey, Command, Event, Ladder, OnDrop, Prepared, Pump, Signal, Starting};
 use support::held::{Held, Holder};
+use support::seccomp::{Rule, under};
 use support::{PATHS, fds_of, fds_of_self, file_of, in_subprocess, no_child_is_left, pause};
 
 /// Starts each in a thread of its own, which has ended when this returns, and holds
@@ -239,6 +240,53 @@ fn a_pump_that_is_dropped_takes_back_what_is_on_its_way() {
             assert!(no_child_is_left());
             drop(holder);
             assert_eq!(fds_of_self(), before);
+        }
+    });
+}
+
+/// Answers that a filter may give in the kernel's place, each of which would say to
+/// somebody who believes it that the child has called exec, or is gone.
+fn lies() -> Vec<Vec<Rule>> {
+    let errnos = [libc::EACCES, libc::ECHILD, libc::ESRCH, libc::EPERM, libc::ENOSYS];
+    let mut calls = vec![libc::SYS_setpgid, libc::SYS_waitid, libc::SYS_wait4, libc::SYS_ppoll];
+    // Newer architectures never had it.
+    #[cfg(target_arch = "x86_64")]
+    calls.push(libc::SYS_poll);
+    let all = |errno| calls.iter().map(|&call| Rule::errno(call, errno)).collect();
+    errnos.into_iter().map(all).collect()
+}
+
+#[test]
+fn no_errno_is_believed_of_a_child_in_our_memory() {
+    in_subprocess("no_errno_is_believed_of_a_child_in_our_memory", || {
+        for lie in lies() {
+            let mut command = Command::new("/bin/true");
+            let (mut starting, holder, held) =
+                held_at_chdir(command.current_dir("/").prepare().unwrap());
+            assert!(held.is_among_us());
+            for rule in &lie {
+                assert!(!under(core::slice::from_ref(rule), || starting.look()), "{rule:?}");
+            }
+            assert!(!under(&lie, || starting.look()), "{lie:?}");
+            holder.let_go(held);
+            assert!(starting.finish().1.unwrap().wait().unwrap().success());
+        }
+    });
+}
+
+#[test]
+fn what_the_kernel_does_not_tell_leaks_and_waits_for_nobody() {
+    in_subprocess("what_the_kernel_does_not_tell_leaks_and_waits_for_nobody", || {
+        for lie in lies() {
+            let mut command = Command::new("/bin/true");
+            let (starting, holder, held) =
+                held_at_chdir(command.current_dir("/").prepare().unwrap());
+            under(&lie, || drop(starting));
+            let mut status = 0;
+            // SAFETY: writes the status. It was killed and not reaped.
+            let reaped = unsafe { libc::waitpid(held.pid as i32, &mut status, libc::__WALL) };
+            assert_eq!((reaped, status), (held.pid as i32, libc::SIGKILL));
+            drop(holder);
         }
     });
 }

@@ -8,7 +8,8 @@
 //! * [`open`]: the channels of one spawn, and the plan that they make whole.
 //! * [`launcher`]: low numbers for fds with high ones.
 //! * [`launch`]: the clone, and what the child reported.
-//! * [`start`]: a child that nobody waits for until it is known how it went.
+//! * [`start`]: a child that nobody waits for until it is known how it went;
+//!   [`under_way`]: what is kept of it until then.
 //! * [`error`], [`subject`]: what is said of a spawn that failed.
 
 extern crate std;
@@ -45,6 +46,7 @@ mod start;
 mod strings;
 mod subject;
 mod terminals;
+mod under_way;
 
 pub use self::error::SpawnError;
 pub use self::launcher::Launcher;
