@@ -36,8 +36,8 @@ pub(crate) const SHARED_FD_MAX: i32 = 1024;
 /// table is small.
 pub(crate) const SLOT_FD_MAX: i32 = 256;
 
-/// Stacks that a launcher keeps for spawns that have none of their own. More of
-/// them at once map one each.
+/// Stacks that are kept for the commands that will be prepared next. More of them at
+/// once map one each.
 pub(crate) const KEPT_STACKS_MAX: usize = 16;
 
 /// Bytes of directory entries that the child reads at once when it has to walk

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use forkplan::Channel::ReadPipe;
 use forkplan::{ChildKey, Command, Event, Ladder, OnDrop, Prepared, Pump, Signal, Starting};
-use support::held::{Held, Holder};
+use support::holder::{Held, Holder};
 use support::seccomp::{Rule, under};
 use support::{PATHS, fds_of, fds_of_self, file_of, in_subprocess, no_child_is_left, pause};
 

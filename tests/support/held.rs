@@ -1,60 +1,113 @@
-//! Children that are held at a call for as long as a test wants.
+//! Calls that are held until another thread says what becomes of them: killed,
+//! refused this once, or made.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::mpsc;
+use std::thread;
 
-use super::seccomp::{Rule, load_listening};
+use super::seccomp::{Rule, install_with_listener};
 
-/// Who is asked about each such call of the thread that made it, and of the children
-/// of that thread.
-pub(crate) struct Holder(OwnedFd);
-
-/// A process that waits in its call.
+/// What becomes of a call that is held.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Held {
+pub(crate) enum Verdict {
+    /// Whoever makes it gets this signal, which ends it.
+    Signal(i32),
+    /// It fails, and is not made.
+    Errno(i32),
+    /// It is made.
+    Made,
+}
+
+/// `struct seccomp_notif`.
+#[repr(C)]
+#[derive(Default)]
+struct Notice {
     id: u64,
-    pub(crate) pid: u32,
+    pid: u32,
+    flags: u32,
+    data: [u64; 8],
 }
 
-impl Holder {
-    /// From here on this thread's calls of this kind wait to be let go.
-    pub(crate) fn at(number: libc::c_long) -> Self {
-        // SAFETY: the kernel made this fd for us.
-        Self(unsafe { OwnedFd::from_raw_fd(load_listening(&[Rule::ask(number)])) })
-    }
-
-    /// Waits for the next call.
-    pub(crate) fn next(&self) -> Held {
-        // SAFETY: all zero is what the kernel wants to be given.
-        let mut asked: libc::seccomp_notif = unsafe { core::mem::zeroed() };
-        const RECV: libc::Ioctl = libc::_IOWR::<libc::seccomp_notif>(b'!' as u32, 0);
-        // SAFETY: the kernel writes one notification.
-        let got = unsafe { libc::ioctl(self.0.as_raw_fd(), RECV, &raw mut asked) };
-        assert_eq!(got, 0, "{}", io::Error::last_os_error());
-        Held { id: asked.id, pid: asked.pid }
-    }
-
-    /// The call is made.
-    pub(crate) fn let_go(&self, held: Held) {
-        const SEND: libc::Ioctl = libc::_IOWR::<libc::seccomp_notif_resp>(b'!' as u32, 1);
-        const FLAG_CONTINUE: u32 = 1;
-        let mut answer =
-            libc::seccomp_notif_resp { id: held.id, val: 0, error: 0, flags: FLAG_CONTINUE };
-        // SAFETY: the kernel reads one answer.
-        let sent = unsafe { libc::ioctl(self.0.as_raw_fd(), SEND, &raw mut answer) };
-        assert_eq!(sent, 0, "{}", io::Error::last_os_error());
-    }
+/// `struct seccomp_notif_resp`.
+#[repr(C)]
+struct Answer {
+    id: u64,
+    value: i64,
+    error: i32,
+    flags: u32,
 }
 
-impl Held {
-    /// Whether its memory is ours.
-    pub(crate) fn is_among_us(self) -> bool {
-        const KCMP_VM: i32 = 1;
-        // SAFETY: no pointers.
-        let compared = unsafe {
-            libc::syscall(libc::SYS_kcmp, libc::getpid(), self.pid as i32, KCMP_VM, 0, 0)
-        };
-        assert!(compared >= 0, "kcmp: {}", io::Error::last_os_error());
-        compared == 0
-    }
+/// Above all numbers of tests.
+const ASIDE: i32 = 800;
+
+const RECEIVE: libc::Ioctl = libc::_IOWR::<Notice>(b'!' as u32, 0);
+const SEND: libc::Ioctl = libc::_IOWR::<Answer>(b'!' as u32, 1);
+/// `SECCOMP_USER_NOTIF_FLAG_CONTINUE`.
+const CONTINUE: u32 = 1;
+
+/// Runs `body` in a thread whose calls, and whose children's, are held where they
+/// are the rules', which it makes itself, by [`Rule::hold`]. `verdict` gets the pid of who
+/// makes the call, and how many were held before.
+pub(crate) fn holding<T: Send>(
+    rules: impl FnOnce() -> Vec<Rule> + Send,
+    mut verdict: impl FnMut(i32, usize) -> Verdict,
+    body: impl FnOnce() -> T + Send,
+) -> T {
+    let (sender, receiver) = mpsc::channel();
+    let held = move || {
+        // SAFETY: the kernel has made this fd for us. Its number goes to whom it
+        // would belong without a filter.
+        let listener = unsafe { OwnedFd::from_raw_fd(install_with_listener(&rules())) };
+        sender.send(rustix::io::fcntl_dupfd_cloexec(&listener, ASIDE).unwrap()).unwrap();
+        drop(listener);
+        body()
+    };
+    thread::scope(|scope| {
+        let thread = scope.spawn(held);
+        let listener = receiver.recv().unwrap();
+        let mut count = 0;
+        while !thread.is_finished() {
+            if !is_ready(&listener) {
+                continue;
+            }
+            let mut notice = Notice::default();
+            // SAFETY: the kernel writes the notice.
+            if unsafe { libc::ioctl(listener.as_raw_fd(), RECEIVE, &raw mut notice) } == -1 {
+                // It has ended meanwhile.
+                continue;
+            }
+            answer(&listener, &notice, verdict(notice.pid as i32, count));
+            count += 1;
+        }
+        drop(listener);
+        match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+fn is_ready(listener: &OwnedFd) -> bool {
+    let mut polled = libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // Now and then the caller looks whether the thread has ended.
+    // SAFETY: one entry.
+    let ready = unsafe { libc::poll(&mut polled, 1, 2) };
+    ready == 1 && polled.revents & libc::POLLIN != 0
+}
+
+fn answer(listener: &OwnedFd, notice: &Notice, verdict: Verdict) {
+    let id = notice.id;
+    let mut answer = match verdict {
+        Verdict::Signal(signal) => {
+            // SAFETY: no pointers. The process is held, so the pid is its own.
+            assert_eq!(unsafe { libc::kill(notice.pid as i32, signal) }, 0);
+            return;
+        }
+        Verdict::Errno(errno) => Answer { id, value: 0, error: -errno, flags: 0 },
+        Verdict::Made => Answer { id, value: 0, error: 0, flags: CONTINUE },
+    };
+    // SAFETY: the kernel reads the answer.
+    let sent = unsafe { libc::ioctl(listener.as_raw_fd(), SEND, &raw mut answer) };
+    assert_eq!(sent, 0, "{}", io::Error::last_os_error());
 }

@@ -13,7 +13,7 @@ use std::time::Instant;
 use forkplan::{Backend, ChildKey, CloseReason, Command, End, Event, Exit, OnDrop, Pump, Signal};
 
 #[path = "outer.rs"]
-mod outer;
+pub(crate) mod outer;
 pub(crate) use outer::TestPump;
 
 /// How long a test may take before it is taken for hung. No test comes near it
@@ -132,11 +132,10 @@ impl Driver {
     /// fd 9, with the channels that `map` adds to that.
     pub(crate) fn agent(&mut self, map: impl FnOnce(&mut Command<'_>)) -> Agent {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        ours.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "while read -r line <&9; do eval \"$line\"; done"]).fd(9, theirs);
         map(&mut command);
-        Agent { key: self.add(&mut command), control: BufReader::new(ours) }
+        Agent::on(self.add(&mut command), ours)
     }
 
     /// Notes what there is to be told.
@@ -304,6 +303,12 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
+    /// One that is told over `control`, which is its fd 9.
+    pub(crate) fn on(key: ChildKey, control: UnixStream) -> Self {
+        control.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { key, control: BufReader::new(control) }
+    }
+
     /// Has it run a line, without waiting.
     pub(crate) fn tell(&mut self, line: &str) {
         self.control.get_mut().write_all(format!("{line}\n").as_bytes()).expect("tell an agent");
@@ -341,6 +346,15 @@ impl Drop for Orphan {
         // SAFETY: no pointers. The caller knows the process to be running.
         unsafe { libc::kill(self.0, libc::SIGKILL) };
     }
+}
+
+/// Waits until a child of ours has ended, and leaves it to be reaped.
+pub(crate) fn wait_for_end(pid: u32) {
+    let mut info = core::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WNOWAIT;
+    // SAFETY: writes the info.
+    let waited = unsafe { libc::waitid(libc::P_PID, pid, info.as_mut_ptr(), options) };
+    assert_eq!(waited, 0, "{}", std::io::Error::last_os_error());
 }
 
 /// Runs `body` in a process of its own, for what a process has but once: the

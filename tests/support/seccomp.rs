@@ -39,18 +39,23 @@ impl Rule {
         Self::new(number, libc::SECCOMP_RET_KILL_PROCESS)
     }
 
+    /// The call is held: for [`super::held::holding`].
+    pub(crate) fn hold(number: libc::c_long) -> Self {
+        Self::new(number, libc::SECCOMP_RET_USER_NOTIF)
+    }
+
     /// The call is made, where others are not: for [`install_allowing`].
     pub(crate) fn allow(number: libc::c_long) -> Self {
         Self::new(number, libc::SECCOMP_RET_ALLOW)
     }
 
-    /// Somebody is asked, for [`load_listening`].
-    pub(crate) fn ask(number: libc::c_long) -> Self {
-        Self::new(number, libc::SECCOMP_RET_USER_NOTIF)
-    }
-
     fn new(number: libc::c_long, verdict: u32) -> Self {
         Self { number, conditions: Vec::new(), verdict }
+    }
+
+    /// The call that it is about.
+    pub(crate) fn call(&self) -> libc::c_long {
+        self.number
     }
 
     /// Only calls whose argument (from 0) has this value.
@@ -177,14 +182,15 @@ pub(crate) fn install(rules: &[Rule]) {
     load(rules, libc::SECCOMP_RET_ALLOW, 0);
 }
 
-/// As above; the fd of who is asked.
-pub(crate) fn load_listening(rules: &[Rule]) -> i32 {
-    load(rules, libc::SECCOMP_RET_ALLOW, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)
-}
-
 /// As above, but whoever makes a call without a rule is killed by `SIGSYS`.
 pub(crate) fn install_allowing(rules: &[Rule]) {
     load(rules, libc::SECCOMP_RET_KILL_PROCESS, 0);
+}
+
+/// As the first, and returns the number of an fd by which calls that are held are
+/// told. It is CLOEXEC, and the caller's.
+pub(crate) fn install_with_listener(rules: &[Rule]) -> i32 {
+    load(rules, libc::SECCOMP_RET_ALLOW, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)
 }
 
 fn load(rules: &[Rule], otherwise: u32, flags: libc::c_ulong) -> i32 {
