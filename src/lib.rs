@@ -69,7 +69,8 @@
 //! handler is a value with methods ([`ProcessHandler`], [`ChannelHandler`]) or a
 //! closure ([`OnEvent`], [`OnData`], or [`Framed`] for lines and other frames). It
 //! writes, closes, pauses, signals and adds children while it is called. One that
-//! panics takes its own child down and no other.
+//! panics takes its own child down and no other. What is written may come from a
+//! [`Producer`], as fast as the child takes it.
 //!
 //! ```
 //! use forkplan::{Channel::*, Command, Framed, Lines, OnData, Protocols};
@@ -217,9 +218,9 @@ pub use crate::helpers::wait::{wait_all, wait_any};
 pub use crate::inherited::{Inherited, InheritedError};
 pub use crate::plan::Plan;
 pub use crate::protocol::{
-    ChannelHandler, Frame, FrameError, Framed, Framing, HandlerPanic, LengthPrefixed, Lines,
-    OnData, OnEvent, Prefix, PrefixTooSmall, Process, ProcessHandler, Protocols, RunError,
-    Transport,
+    ChannelHandler, Frame, FrameError, Framed, Framing, FromReader, HandlerPanic, LengthPrefixed,
+    Lines, OnData, OnEvent, Prefix, PrefixTooSmall, Process, ProcessHandler, Producer, Protocols,
+    PullProducer, PushProducer, RunError, Transport,
 };
 pub use crate::pump::{
     Backend, Change, ChannelError, ChannelState, ChildKey, CloseReason, EmbeddedPump, Event,

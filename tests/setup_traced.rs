@@ -19,7 +19,7 @@ use forkplan::{
 };
 use rustix::process::{Resource as Limited, Rlimit, setrlimit};
 use support::isolation::{ALLOW, Cgroup, access, is_root, ruleset};
-use support::trace::{assert_traced, files, kind, note, spawn_and_note, trace};
+use support::trace::{assert_traced, files, kind, kinds_of_the_enum, note, spawn_and_note, trace};
 use support::trace_lines::clone_flags;
 use support::{CLONES, EXCLUSIONS, PATHS, end, own_cpu, terminal, write_program};
 use tempfile::TempDir;
@@ -70,16 +70,6 @@ fn isolating_flags(clone: &str) -> String {
 fn sorted(flags: &str) -> String {
     let flags: BTreeSet<&str> = flags.split('|').collect();
     flags.into_iter().collect::<Vec<_>>().join("|")
-}
-
-/// Read from its source, so that a step which is new is missed here.
-fn kinds_of_the_enum() -> BTreeSet<String> {
-    let source = include_str!("../src/plan/step.rs");
-    let (_, rest) = source.split_once("pub enum Step {\n").unwrap();
-    let (body, _) = rest.split_once("\n}").unwrap();
-    let names = body.lines().filter_map(|line| line.strip_prefix("    "));
-    let names = names.filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()));
-    names.map(|line| line.trim_end_matches([' ', '{', ',']).into()).collect()
 }
 
 /// What the traced commands lend.

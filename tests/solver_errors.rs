@@ -37,6 +37,15 @@ fn a_target_is_mapped_once_even_to_the_same_source() {
 }
 
 #[test]
+fn entries_are_told_in_the_order_of_targets() {
+    let mut map = Map::default();
+    assert!(map.entries().is_empty());
+    map.map(9, 1).unwrap().map(2, 8).unwrap().map(4, 4).unwrap();
+    let pairs: Vec<_> = map.entries().iter().map(|m| (m.target, m.source)).collect();
+    assert_eq!(pairs, [(2, 8), (4, 4), (9, 1)]);
+}
+
+#[test]
 fn entries_kept_fds_and_spare_numbers_have_room_each() {
     let full = FdMapError::Full { capacity: 2 };
     let mut map = FdMap::<2>::new();
@@ -232,6 +241,7 @@ fn errors_read_as_sentences_with_their_numbers() {
             FdMapError::NoNumber { limit: 3 },
             "no fd number below the limit of 3 is free for a copy put aside",
         ),
+        (FdMapError::SpareInUse(6), "fd 6 can't be spared: it is in use or too large"),
         (FdMapError::NeedsSpare, "unnamed fds are kept, and no spare number is left for a copy"),
     ];
     for (error, text) in texts {

@@ -41,11 +41,7 @@ impl StepDisplay<'_> {
     /// Ids, sessions, limits, isolation.
     fn privilege(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.step {
-            Step::SetGroups { ids } => {
-                f.write_str("setgroups [")?;
-                self.list(f, ids)?;
-                f.write_char(']')
-            }
+            Step::SetGroups { ids } => self.list(f, format_args!("setgroups"), ids, groups),
             Step::SetGid { gid } => write!(f, "setresgid {gid}"),
             Step::SetUid { uid } => write!(f, "setresuid {uid}"),
             Step::KeepCaps => f.write_str("prctl PR_SET_KEEPCAPS 1"),
@@ -69,25 +65,24 @@ impl StepDisplay<'_> {
                 write!(f, "prctl PR_SET_PDEATHSIG {}", self.names().signal(signal))
             }
             Step::CheckParent { pid } => write!(f, "getppid, which is {pid}"),
-            Step::SetLimit { resource, limits } => {
-                write!(f, "prlimit {} [", self.names().limit(resource))?;
-                self.limits(f, limits)?;
-                f.write_char(']')
+            Step::SetLimit { resource, limits: values } => {
+                let resource = self.names().limit(resource);
+                self.list(f, format_args!("prlimit {resource}"), values, limits)
             }
             Step::SetNice { nice } => write!(f, "setpriority {nice}"),
             Step::SetScheduler { policy, priority } => {
                 write!(f, "sched_setscheduler {policy} {priority}")
             }
             Step::SetAffinity { mask } => {
-                f.write_str("sched_setaffinity [")?;
-                self.cpus(f, mask)?;
-                f.write_char(']')
+                self.list(f, format_args!("sched_setaffinity"), mask, cpus)
             }
             Step::SetIoPriority { priority } => write!(f, "ioprio_set {priority:#x}"),
             Step::WriteFile { path, contents } => {
                 self.path(f, "write", path)?;
-                let bytes = self.strings.map_or(&[][..], |strings| strings.bytes(contents));
-                write!(f, " {}", Quoted(bytes))
+                match self.strings {
+                    Some(strings) => write!(f, " {}", Quoted(strings.bytes(contents))),
+                    None => Ok(()),
+                }
             }
             Step::SetNs { fd, kind } => write!(f, "setns {fd} {}", self.names().namespaces(kind)),
             Step::OpenFile { path, flags, to } => {
@@ -107,43 +102,55 @@ impl StepDisplay<'_> {
         }
     }
 
-    /// Numbers of 32 bits.
-    fn list(&self, f: &mut fmt::Formatter<'_>, list: Bytes) -> fmt::Result {
-        let bytes = self.strings.map_or(&[][..], |strings| strings.bytes(list));
-        for (i, id) in bytes.chunks_exact(4).enumerate() {
-            let comma = if i > 0 { ", " } else { "" };
-            write!(f, "{comma}{}", id.try_into().map_or(0, u32::from_ne_bytes))?;
-        }
-        Ok(())
+    /// A call, and what the plan's bytes are a list of.
+    fn list(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        call: fmt::Arguments<'_>,
+        list: Bytes,
+        show: fn(&mut fmt::Formatter<'_>, &[u8]) -> fmt::Result,
+    ) -> fmt::Result {
+        f.write_fmt(call)?;
+        let Some(strings) = self.strings else { return Ok(()) };
+        f.write_str(" [")?;
+        show(f, strings.bytes(list))?;
+        f.write_char(']')
     }
+}
 
-    /// A bit for each, in whole words.
-    fn cpus(&self, f: &mut fmt::Formatter<'_>, mask: Bytes) -> fmt::Result {
-        let bytes = self.strings.map_or(&[][..], |strings| strings.bytes(mask));
-        let words = bytes.chunks_exact(size_of::<usize>());
-        let words = words.map(|word| word.try_into().map_or(0, usize::from_ne_bytes));
-        let mut comma = "";
-        for (word, at) in words.zip(0..) {
-            for bit in (0..usize::BITS).filter(|bit| word >> bit & 1 == 1) {
-                write!(f, "{comma}{}", at * usize::BITS + bit)?;
-                comma = ", ";
-            }
-        }
-        Ok(())
+/// Numbers of 32 bits.
+fn groups(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    for (i, id) in bytes.chunks_exact(4).enumerate() {
+        let comma = if i > 0 { ", " } else { "" };
+        write!(f, "{comma}{}", id.try_into().map_or(0, u32::from_ne_bytes))?;
     }
+    Ok(())
+}
 
-    /// Soft and hard.
-    fn limits(&self, f: &mut fmt::Formatter<'_>, limits: Bytes) -> fmt::Result {
-        let bytes = self.strings.map_or(&[][..], |strings| strings.bytes(limits));
-        for (i, limit) in bytes.chunks_exact(8).enumerate() {
-            let comma = if i > 0 { ", " } else { "" };
-            match limit.try_into().map_or(0, u64::from_ne_bytes) {
-                u64::MAX => write!(f, "{comma}unlimited")?,
-                limit => write!(f, "{comma}{limit}")?,
-            }
+/// A bit for each, in whole words.
+fn cpus(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    let words = bytes.chunks_exact(size_of::<usize>());
+    let words = words.map(|word| word.try_into().map_or(0, usize::from_ne_bytes));
+    let mut comma = "";
+    for (word, at) in words.zip(0..) {
+        for bit in (0..usize::BITS).filter(|bit| word >> bit & 1 == 1) {
+            write!(f, "{comma}{}", at * usize::BITS + bit)?;
+            comma = ", ";
         }
-        Ok(())
     }
+    Ok(())
+}
+
+/// Soft and hard.
+fn limits(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    for (i, limit) in bytes.chunks_exact(8).enumerate() {
+        let comma = if i > 0 { ", " } else { "" };
+        match limit.try_into().map_or(0, u64::from_ne_bytes) {
+            u64::MAX => write!(f, "{comma}unlimited")?,
+            limit => write!(f, "{comma}{limit}")?,
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Display for StepDisplay<'_> {
@@ -193,8 +200,8 @@ impl fmt::Display for StepDisplay<'_> {
     }
 }
 
-/// Without the plan's text, so without paths, and with numbers in place of the
-/// platform's names. [`Plan::show`] has both.
+/// Without the plan's text, so without paths and lists, and with numbers in place of
+/// the platform's names. [`Plan::show`] has both.
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         StepDisplay { step: *self, strings: None }.fmt(f)

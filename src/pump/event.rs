@@ -113,7 +113,8 @@ pub enum Event<'a> {
         /// The channel.
         channel: Name<'a>,
     },
-    /// A channel took fewer bytes than it was given, and now its queue is
+    /// A channel took fewer bytes than it was given, or somebody has
+    /// [asked](super::Pump::notify_drained), and now its queue is
     /// empty, or at its [low-water mark](super::Pump::set_low_water).
     Drained {
         /// The child.
@@ -302,6 +303,8 @@ pub enum ChannelError {
     BadFdCount,
     /// The tee is no regular file.
     NoFile,
+    /// The channel has a [producer](crate::Producer), and one is the most.
+    HasProducer,
 }
 
 impl fmt::Display for ChannelError {
@@ -318,6 +321,7 @@ impl fmt::Display for ChannelError {
             Self::MessageTooLong => "the message is longer than the channel can send",
             Self::NoSocket => "the channel is no socket, which alone carries fds",
             Self::NoFile => "a tee is a regular file, which this is not",
+            Self::HasProducer => "the channel has a producer already",
             Self::BadFdCount => "fds want a byte to go with, and 253 is the most at once",
         })
     }

@@ -10,6 +10,7 @@
 //! * [`operations`]: what the caller does with channels.
 //! * [`messages`]: the same for messages and for fds that travel.
 //! * [`flow`]: how much is queued, and for whom together.
+//! * [`feed`]: what a producer is told, and when.
 //! * [`state`]: what is there, and how a child leaves again.
 //! * [`starts`]: children on their way to their program.
 //! * [`stops`]: processes that were stopped and go on.
@@ -49,6 +50,7 @@ mod attach;
 mod backend;
 mod embedded;
 mod event;
+mod feed;
 mod flow;
 mod foreign;
 mod ladder;
@@ -69,9 +71,10 @@ mod turns;
 pub use self::backend::{Backend, SourceKey};
 pub use self::embedded::{EmbeddedPump, PumpGuard};
 pub use self::event::{ChannelError, ChildKey, CloseReason, Event};
+pub(crate) use self::feed::{Ask, Form};
 pub use self::foreign::Change;
 pub use self::ladder::Ladder;
-pub(crate) use self::lent::Lent;
+pub(crate) use self::lent::{Lent, News};
 pub use self::state::{ChannelState, Lost, Removed};
 
 /// Children whose channels and ends are waited for together.
@@ -146,6 +149,8 @@ pub struct Pump {
     one_shot: bool,
     /// Who has had a turn and may have more, where nobody tells again.
     unfinished: Vec<Token>,
+    /// How many children were taken out.
+    removals: u64,
     /// What is left of the last start that failed, until the next event is asked for.
     not_started: Option<(ChildKey, Box<Start>)>,
 }
@@ -196,6 +201,7 @@ impl Pump {
             leaving: Vec::new(),
             one_shot: false,
             unfinished: Vec::new(),
+            removals: 0,
             not_started: None,
         }
     }
@@ -305,16 +311,22 @@ impl Pump {
     /// channel that is ready has its turn before another has its next.
     pub fn next_event(&mut self) -> Option<Event<'_>> {
         let mut buffer = core::mem::take(&mut self.buffer);
-        let told = self.turn(&mut buffer);
+        let told = loop {
+            match self.turn(&mut buffer) {
+                // Here is nobody who has one.
+                Some(Told::Note(Note::Producer(token, ask))) => self.told_producer(token, ask),
+                told => break told,
+            }
+        };
         self.buffer = buffer;
-        Some(match told? {
+        match told? {
             Told::Note(note) => self.tell(note),
-            Told::Data { token, len } => Event::Data {
+            Told::Data { token, len } => Some(Event::Data {
                 child: token.child,
                 channel: self.slots.name(token),
                 bytes: &self.buffer[..len],
-            },
-        })
+            }),
+        }
     }
 
     /// Goes on to the next thing that happened. What is read goes to `buffer`,

@@ -137,9 +137,13 @@ impl Slots {
 
     /// The source of a token that is still open.
     pub(super) fn source(&mut self, token: Token) -> Option<&mut Source> {
+        self.source_or_closed(token).filter(|source| source.end.is_some())
+    }
+
+    /// The source of a token.
+    pub(super) fn source_or_closed(&mut self, token: Token) -> Option<&mut Source> {
         let Part::Channel(part) = token.part else { return None };
-        let source = self.get_mut(token.child)?.sources.get_mut(part as usize)?;
-        source.end.is_some().then_some(source)
+        self.get_mut(token.child)?.sources.get_mut(part as usize)
     }
 
     /// The other half of a channel that has two, while that is open.

@@ -22,7 +22,7 @@ pub(crate) struct TestPump {
 
 /// An epoll loop, as a user may have one. What it says to the pump is what epoll
 /// said, and no more.
-struct Outer {
+pub(crate) struct Outer {
     set: OwnedFd,
     /// How each source is watched.
     flags: EventFlags,
@@ -78,18 +78,14 @@ impl TestPump {
     }
 
     pub(crate) fn in_loop(mut pump: Pump, flags: EventFlags) -> Self {
-        pump.set_one_shot(flags.contains(EventFlags::ONESHOT));
-        let set = || epoll::create(CreateFlags::CLOEXEC).unwrap();
         let foreign = pump.backend() == Backend::Foreign;
-        let outer = || Outer {
-            set: set(),
-            flags,
-            is_vague: false,
-            watched: BTreeMap::new(),
-            loses: None,
-            seen: Traffic::default(),
-        };
-        Self { pump, outer: foreign.then(outer) }
+        let outer = foreign.then(|| Outer::new(&mut pump, flags));
+        Self { pump, outer }
+    }
+
+    /// The pump, and the loop that is not its own, for who has another use for both.
+    pub(crate) fn into_parts(self) -> (Pump, Option<Outer>) {
+        (self.pump, self.outer)
     }
 
     /// A pump in a loop that is not its own and that is broken, if it loses
@@ -116,19 +112,39 @@ impl TestPump {
 
     /// As `Pump::poll`.
     pub(crate) fn poll(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
-        self.follow();
-        let Some(outer) = &mut self.outer else { return self.pump.poll(timeout) };
-        let due = self.pump.next_deadline();
-        let due = due.map(|due| due.saturating_duration_since(Instant::now()));
-        let at_once = self.pump.has_events() || self.pump.is_empty();
-        let at_once = at_once.then_some(Duration::ZERO);
-        let timeout = [timeout, due, at_once].into_iter().flatten().min();
-        outer.wait(&mut self.pump, timeout);
-        self.pump.poll(timeout)
+        match &mut self.outer {
+            Some(outer) => outer.poll(&mut self.pump, timeout),
+            None => self.pump.poll(timeout),
+        }
     }
 }
 
 impl Outer {
+    /// A loop for a pump that is told of readiness.
+    fn new(pump: &mut Pump, flags: EventFlags) -> Self {
+        pump.set_one_shot(flags.contains(EventFlags::ONESHOT));
+        Self {
+            set: epoll::create(CreateFlags::CLOEXEC).unwrap(),
+            flags,
+            is_vague: false,
+            watched: BTreeMap::new(),
+            loses: None,
+            seen: Traffic::default(),
+        }
+    }
+
+    /// Waits as the pump asks for, and then polls it.
+    pub(crate) fn poll(&mut self, pump: &mut Pump, timeout: Option<Duration>) -> io::Result<bool> {
+        self.follow(pump);
+        let due = pump.next_deadline();
+        let due = due.map(|due| due.saturating_duration_since(Instant::now()));
+        let at_once = pump.has_events() || pump.is_empty();
+        let at_once = at_once.then_some(Duration::ZERO);
+        let timeout = [timeout, due, at_once].into_iter().flatten().min();
+        self.wait(pump, timeout);
+        pump.poll(timeout)
+    }
+
     fn follow(&mut self, pump: &mut Pump) {
         while let Some(change) = pump.next_change() {
             match change {

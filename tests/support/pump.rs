@@ -40,7 +40,7 @@ impl Watch {
         pump.poll(Some(Duration::from_secs(1))).expect("poll")
     }
 
-    fn check(&self, pump: &Pump) {
+    pub(crate) fn check(&self, pump: &Pump) {
         assert!(Instant::now() < self.0, "hung: {} children left", pump.len());
     }
 }

@@ -1,5 +1,6 @@
 //! What strace has seen of the children, beside what their plans let expect.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -73,6 +74,16 @@ pub(crate) fn expected(plan: &Plan<'_>) -> String {
 /// The kind of a step, by the variant's name.
 pub(crate) fn kind(step: Step) -> String {
     format!("{step:?}").split([' ', '{']).next().unwrap().into()
+}
+
+/// The kinds that there are. Read from the source, so that a step which is new is missed here.
+pub(crate) fn kinds_of_the_enum() -> BTreeSet<String> {
+    let source = include_str!("../../src/plan/step.rs");
+    let (_, rest) = source.split_once("pub enum Step {\n").unwrap();
+    let (body, _) = rest.split_once("\n}").unwrap();
+    let names = body.lines().filter_map(|line| line.strip_prefix("    "));
+    let names = names.filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()));
+    names.map(|line| line.trim_end_matches([' ', '{', ',']).into()).collect()
 }
 
 /// What lies in the directory, by what follows `prefix` in its name.
