@@ -152,7 +152,8 @@
 //!   its [`Step`](plan::Step) and [`Subject`].
 //! * **Success means that the program was reached.** A child that is killed on
 //!   its way there is an error, not a program that started.
-//! * **One owner.** Nothing here waits for any child but its own, installs a
+//! * **One owner.** Nothing here waits for any child but its own (and, where
+//!   [asked](Pump::adopt_orphans), those that they have left behind), installs a
 //!   handler, changes a disposition, or starts a thread. Other code that waits
 //!   for all children costs the exit status at worst, never a hang.
 //! * **CLOEXEC from birth.** No fd made here leaks into a program that another
@@ -210,6 +211,7 @@ pub use crate::command::{
     Scheduler, UNLIMITED,
 };
 pub use crate::helpers::Output;
+pub use crate::helpers::capture::CaptureBuffer;
 pub use crate::helpers::captured::{Captured, ChannelOutput};
 pub use crate::helpers::communicate::Communicate;
 pub use crate::helpers::parallel::{Parallel, Progress};
@@ -223,8 +225,8 @@ pub use crate::protocol::{
     PullProducer, PushProducer, RunError, Transport,
 };
 pub use crate::pump::{
-    Backend, Change, ChannelError, ChannelState, ChildKey, CloseReason, EmbeddedPump, Event,
-    Ladder, Lost, Pump, PumpGuard, Removed, SourceKey,
+    AdoptError, Backend, Change, ChannelError, ChannelState, ChildKey, CloseReason, EmbeddedPump,
+    Event, Ladder, Lost, Pump, PumpGuard, Removed, SourceKey,
 };
 pub use crate::signal::{Signal, UnknownSignal};
 pub use crate::spawn::{Launcher, Opened, Prepared, SpawnError, Starting, Subject};

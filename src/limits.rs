@@ -118,6 +118,12 @@ pub(crate) const LOOKS_AT_ONCE_MAX: u32 = 16;
 /// Time between two `waitpid` of a child for which the kernel has no pidfd.
 pub(crate) const WAIT_TICK_MILLIS: u64 = 10;
 
+/// Time between two looks for orphans that nothing has announced.
+pub(crate) const ORPHAN_TICK: Duration = Duration::from_secs(1);
+
+/// Lists of children that one look reads, until two of them are the same.
+pub(crate) const CHILD_LISTS_MAX: usize = 8;
+
 // What is lent can be shared.
 const_assert!(SLOT_FD_MAX <= SHARED_FD_MAX);
 // A stream's read fits into the buffer, and so does a default socket's message.

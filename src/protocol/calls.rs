@@ -151,6 +151,8 @@ impl<'h> Calls<'h> {
                 let handlers = self.handlers.remove(&child);
                 self.discard(child, handlers);
             }
+            // The orphan has no handler yet.
+            (Event::Adopted { leader, .. }, None) => self.call_process(*leader, event),
             (_, None) => self.call_process(child, event),
         }
     }

@@ -137,6 +137,12 @@ impl Process<'_> {
         Ok(())
     }
 
+    /// Has another handler told of the process from the next event on; who has it now
+    /// gets no more. It owns what it uses, or shares it.
+    pub fn on_process(&mut self, handler: impl ProcessHandler + 'static) {
+        self.added.push(Added::Process(self.child, Box::new(handler)));
+    }
+
     /// Adds another child to the same pump, with a handler that owns what it
     /// uses, or shares it. [`Protocols::add`](crate::Protocols::add).
     pub fn add(&mut self, child: Child, handler: impl ProcessHandler + 'static) -> ChildKey {

@@ -39,8 +39,8 @@ pub struct ChildKey {
 
 /// What happened to a child.
 ///
-/// For one child: `Made` is first and `Ended` last, each once; or `NotStarted` is
-/// both. A channel's
+/// For one child: `Made` is first and `Ended` last, each once; an orphan's first is
+/// `Adopted`, and `NotStarted` is first and last. A channel's
 /// `Data` precede its `Closed`, which comes once. `Exited` comes when the
 /// process is reaped, whatever is still open: a grandchild that holds a channel
 /// delays `Ended` alone. No order is promised between channels, nor between
@@ -83,6 +83,16 @@ pub enum Event<'a> {
         /// Its process id, until `Exited`. `None` if it was reaped before it
         /// came here, or [has no process](super::Pump::attach).
         pid: Option<u32>,
+    },
+    /// A process that a child has left behind is a child now:
+    /// [`Pump::adopt_orphans`](super::Pump::adopt_orphans). It has no channels.
+    Adopted {
+        /// The orphan.
+        child: ChildKey,
+        /// The child that leads, or led, its session. It may have ended.
+        leader: ChildKey,
+        /// Its process id, until `Exited`.
+        pid: u32,
     },
     /// Bytes came from a channel: at least one, or one message, which may be
     /// empty. They lie in the pump's buffer until its next call.
@@ -205,10 +215,11 @@ pub enum Event<'a> {
 }
 
 impl Event<'_> {
-    /// The child that this is about.
+    /// The child that this is about: of `Adopted` the orphan.
     pub fn child(&self) -> ChildKey {
         match *self {
             Self::Made { child, .. }
+            | Self::Adopted { child, .. }
             | Self::Data { child, .. }
             | Self::Fds { child, .. }
             | Self::HalfClosed { child, .. }

@@ -14,6 +14,7 @@
 //! * [`state`]: what is there, and how a child leaves again.
 //! * [`starts`]: children on their way to their program.
 //! * [`stops`]: processes that were stopped and go on.
+//! * [`orphans`]: processes that were left behind, and given to us.
 //! * [`embedded`], [`foreign`]: the same in a loop that is not ours.
 //! * [`lent`]: events for who uses the pump while he is told.
 //! * [`timers`], [`time`], [`ladder`]: what is due when, and what is done then.
@@ -33,6 +34,7 @@ use std::vec::Vec;
 use self::backend::Sources;
 use self::flow::Account;
 use self::lifecycle::Lifecycle;
+use self::orphans::{Leaves, Orphans};
 use self::slots::{Slot, Slots};
 use self::source::Source;
 use self::starts::Start;
@@ -58,6 +60,7 @@ mod lent;
 mod lifecycle;
 mod messages;
 mod operations;
+mod orphans;
 mod outbox;
 mod slots;
 mod source;
@@ -75,6 +78,7 @@ pub(crate) use self::feed::{Ask, Form};
 pub use self::foreign::Change;
 pub use self::ladder::Ladder;
 pub(crate) use self::lent::{Lent, News};
+pub use self::orphans::AdoptError;
 pub use self::state::{ChannelState, Lost, Removed};
 
 /// Children whose channels and ends are waited for together.
@@ -139,6 +143,8 @@ pub struct Pump {
     account: Option<Arc<Account>>,
     /// Children that run and are looked at for stops.
     watched: Vec<ChildKey>,
+    /// What is adopted of those whom a child leaves behind.
+    orphans: Orphans,
     timers: Timers,
     clock: Clock,
     /// When the clock was last read.
@@ -195,6 +201,7 @@ impl Pump {
             ticking: 0,
             account: None,
             watched: Vec::new(),
+            orphans: Orphans::default(),
             timers: Timers::default(),
             clock: Clock::system(),
             read_at: Instant::now(),
@@ -224,12 +231,19 @@ impl Pump {
     /// Takes a child, with all its channels that were not taken before: they
     /// get `O_NONBLOCK`. Its first event is [`Event::Made`]. Allocates.
     pub fn add(&mut self, child: Child) -> ChildKey {
-        let key = self.slots.next_key();
         let pid = child.id();
-        let (slot, refused) = self.slot_of(key, child);
-        self.slots.insert(slot);
+        let (key, refused) = self.insert(child);
         self.made(key, pid, refused);
         key
+    }
+
+    /// As above, without an event; and the channels that can't be served.
+    fn insert(&mut self, child: Child) -> (ChildKey, Vec<(Token, Errno)>) {
+        let key = self.slots.next_key();
+        let (slot, refused) = self.slot_of(key, child);
+        self.slots.insert(slot);
+        self.count_in(key);
+        (key, refused)
     }
 
     /// Has the backend watch a child's channels and process. Which channels can't be
@@ -257,14 +271,24 @@ impl Pump {
         let life = Lifecycle::new(sources.iter().filter(|source| source.end.is_some()).count());
         let (child, bounds) = (Some(child), Bounds::default());
         let (exit_in_turn, account, start) = (false, None, None);
-        let slot =
-            Slot { child, infos, sources, life, exit_place, exit_in_turn, bounds, account, start };
+        let leaves = Leaves::default();
+        let slot = Slot {
+            child,
+            infos,
+            sources,
+            life,
+            exit_place,
+            exit_in_turn,
+            bounds,
+            account,
+            start,
+            leaves,
+        };
         (slot, refused)
     }
 
-    /// A child is in its slot.
+    /// Tells of a child that is in its slot.
     fn made(&mut self, key: ChildKey, pid: Option<u32>, refused: Vec<(Token, Errno)>) {
-        self.count_in(key);
         self.notes.push_back(Note::Made { child: key, pid });
         for (token, errno) in refused {
             self.close_channel(token, CloseReason::Error(errno.raw_os_error()));
@@ -277,7 +301,8 @@ impl Pump {
     /// One poll(2) over all channels and processes. Does not block if events
     /// are left from before, nor if there is no child. Children for which the
     /// kernel has no pidfd are looked at every 10 ms, and so are those whose
-    /// [stops](Self::watch_stops) are watched.
+    /// [stops](Self::watch_stops) are watched; [orphans](Self::adopt_orphans) are
+    /// looked for every second.
     ///
     /// The error is poll's own: the pump is as before.
     pub fn poll(&mut self, timeout: Option<Duration>) -> io::Result<bool> {

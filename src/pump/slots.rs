@@ -10,6 +10,7 @@ use std::vec::Vec;
 use super::event::{ChannelError, ChildKey};
 use super::flow::Account;
 use super::lifecycle::Lifecycle;
+use super::orphans::Leaves;
 use super::source::{AfterFlush, Source};
 use super::starts::Start;
 use super::time::Bounds;
@@ -36,6 +37,8 @@ pub(super) struct Slot {
     pub(super) bounds: Bounds,
     /// What is queued for it, if that is limited.
     pub(super) account: Option<Arc<Account>>,
+    /// Whether what it leaves behind is adopted.
+    pub(super) leaves: Leaves,
     /// How it was started, if that was done here.
     pub(super) start: Option<Box<Start>>,
 }
@@ -133,6 +136,12 @@ impl Slots {
             .zip(0..)
             .filter(|(place, _)| place.slot.is_some())
             .map(|(&Place { generation, .. }, index)| ChildKey { index, generation })
+    }
+
+    /// Of all processes that are there and were not reaped.
+    pub(super) fn pids(&self) -> impl Iterator<Item = i32> {
+        let slots = self.places.iter().filter_map(|place| place.slot.as_ref());
+        slots.filter_map(|slot| slot.child.as_ref()?.id()).map(|pid| pid as i32)
     }
 
     /// The source of a token that is still open.

@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::event::ChildKey;
 use super::lifecycle::Lifecycle;
+use super::orphans::Leaves;
 use super::slots::Slot;
 use super::time::Bounds;
 use super::timers::{Timer, TimerKey, What};
@@ -106,6 +107,7 @@ impl Pump {
             exit_in_turn: false,
             bounds: Bounds::default(),
             account: None,
+            leaves: Leaves::default(),
             start: Some(Box::new(start)),
         });
         self.wait_for_start(key);
@@ -202,6 +204,7 @@ impl Pump {
                 }
             }
         }
+        self.count_in(key);
         self.made(key, pid, refused);
     }
 

@@ -161,6 +161,7 @@ impl Pump {
         let Some(mut slot) = self.slots.remove(child) else {
             return Err(ChannelError::NoChild.into());
         };
+        self.orphan_let_go(child, &slot);
         let Some(mut process) = slot.child.take() else {
             return Err(ChannelError::NoProcess.into());
         };

@@ -23,6 +23,11 @@ pub(super) enum Note {
         child: ChildKey,
         pid: Option<u32>,
     },
+    Adopted {
+        child: ChildKey,
+        leader: ChildKey,
+        pid: u32,
+    },
     /// So many fds came.
     Fds(Token, usize),
     HalfClosed(Token),
@@ -72,6 +77,7 @@ impl Note {
             | Self::Stopped { child, .. }
             | Self::Continued { child }
             | Self::Exited { child, .. }
+            | Self::Adopted { child, .. }
             | Self::NotStarted { child }
             | Self::Ended { child, .. } => child,
             Self::Fds(token, _)
@@ -90,6 +96,7 @@ impl Note {
         Some(match self {
             Self::Producer(..) => return None,
             Self::Made { child, pid } => Event::Made { child, pid },
+            Self::Adopted { child, leader, pid } => Event::Adopted { child, leader, pid },
             Self::Fds(token, count) => {
                 Event::Fds { child: token.child, channel: name(token), count }
             }
@@ -224,6 +231,7 @@ impl Pump {
 
     /// A process's turn: reaps it if it has ended.
     pub(super) fn reap(&mut self, child: ChildKey) {
+        self.look_before_reaping(child);
         let Some(slot) = self.slots.get_mut(child) else { return };
         slot.exit_in_turn = false;
         if slot.life.has_exited() {
@@ -243,6 +251,7 @@ impl Pump {
         }
         self.notes.push_back(Note::Exited { child, exit });
         self.unwatch(child);
+        self.orphans_reaped(child);
         self.bound_drain(child);
         match ended {
             true => self.notes.push_back(Note::Ended { child, exit }),

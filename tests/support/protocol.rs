@@ -66,7 +66,7 @@ impl Looped<'_> {
     pub(crate) fn step(&mut self, timeout: Duration) -> usize {
         self.watch.check(self.protocols.pump());
         let pump = self.protocols.pump_mut();
-        match &self.outer {
+        match &mut self.outer {
             Some(outer) => outer.poll(pump, Some(timeout)),
             None => pump.poll(Some(timeout)),
         }

@@ -12,6 +12,9 @@ use std::time::Instant;
 
 use forkplan::{Backend, ChildKey, CloseReason, Command, End, Event, Exit, OnDrop, Pump, Signal};
 
+#[cfg(target_os = "linux")]
+#[path = "orphans.rs"]
+pub(crate) mod orphans;
 #[path = "outer.rs"]
 pub(crate) mod outer;
 pub(crate) use outer::TestPump;
@@ -49,6 +52,7 @@ impl Watch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
     Made(Option<u32>),
+    Adopted(ChildKey, u32),
     Data(String, Vec<u8>),
     Fds(String, usize),
     HalfClosed(String),
@@ -69,6 +73,7 @@ pub(crate) enum Seen {
 pub(crate) fn owned(event: Event<'_>) -> (ChildKey, Seen) {
     match event {
         Event::Made { child, pid } => (child, Seen::Made(pid)),
+        Event::Adopted { child, leader, pid } => (child, Seen::Adopted(leader, pid)),
         Event::Data { child, channel, bytes } => {
             (child, Seen::Data(channel.to_string(), bytes.to_vec()))
         }
@@ -250,8 +255,9 @@ impl Driver {
             let count = |is: fn(&Seen) -> bool| seen.iter().filter(|seen| is(seen)).count();
             let ends = count(|seen| matches!(seen, Seen::Ended(_)));
             let exits = count(|seen| matches!(seen, Seen::Exited(_)));
-            if !matches!(seen[0], Seen::Made(_)) || count(|s| matches!(s, Seen::Made(_))) != 1 {
-                fail("Made is first and once");
+            let begins = |seen: &Seen| matches!(seen, Seen::Made(_) | Seen::Adopted(..));
+            if !begins(seen[0]) || count(begins) != 1 {
+                fail("Made, or Adopted, is first and once");
             }
             let has_process = !self.attached.contains(&key);
             if ends != 1
