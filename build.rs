@@ -5,12 +5,15 @@ use std::env;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rustc-check-cfg=cfg(linux, raw_syscalls)");
+    println!("cargo:rustc-check-cfg=cfg(linux, raw_syscalls, sanitized)");
 
     let os = env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
     let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     let width = env::var("CARGO_CFG_TARGET_POINTER_WIDTH").unwrap_or_default();
 
+    if env::var_os("CARGO_CFG_SANITIZE").is_some() {
+        println!("cargo:rustc-cfg=sanitized");
+    }
     // clone, pidfd, close_range. Not Android, whose filter for apps ends a
     // process at the sight of a call that it does not know.
     if os == "linux" {

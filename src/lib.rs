@@ -13,7 +13,8 @@
 //! without allocation. [`Prepared::open`] opens one spawn's channels; the
 //! [`Plan`] is complete then, and prints itself. [`Opened::spawn`] has the child
 //! carry it out and gives a [`Child`], or the step that failed. A [`Pump`] moves
-//! the bytes of any number of children and tells their [`Event`]s.
+//! the bytes of any number of children and tells their [`Event`]s. [`Prepared::start`]
+//! and [`Pump::start`] do not stop the caller until the program is reached.
 //!
 //! ```
 //! use forkplan::{Channel::*, Command, Event, Pump};
@@ -228,7 +229,7 @@ pub use crate::pump::{
     Event, Ladder, Lost, Pump, PumpGuard, Removed, SourceKey,
 };
 pub use crate::signal::{Signal, UnknownSignal};
-pub use crate::spawn::{Launcher, Opened, Prepared, SpawnError, Subject};
+pub use crate::spawn::{Launcher, Opened, Prepared, SpawnError, Starting, Subject};
 pub use crate::sys::poll::{Interest, Readiness};
 pub use crate::sys::{FdKind, Features, HookFunction};
 

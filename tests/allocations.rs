@@ -15,8 +15,8 @@ use std::os::fd::OwnedFd;
 
 use forkplan::Channel::{self, DatagramPair, Null, ReadPipe, SeqpacketPair, SocketPair, WritePipe};
 use forkplan::{
-    Command, Features, IdRange, Launcher, NamedPipe, Namespaces, OnDrop, Open, Pty, Resource,
-    Signal, WindowSize,
+    Command, Features, IdRange, Launcher, NamedPipe, Namespaces, OnDrop, Open, Prepared, Pty,
+    Resource, Signal, WindowSize,
 };
 use support::isolation::lets_anybody_make_namespaces;
 use support::{EXCLUSIONS, PATHS, in_subprocess, pause};
@@ -202,6 +202,27 @@ fn neither_does_one_through_a_launcher() {
             assert_eq!(allocated, 0, "{slots:?}");
             // The premise: one went through slots, one did without.
             assert_eq!(slots.fallbacks() == 0, lent);
+        }
+    });
+}
+
+#[test]
+fn neither_does_a_start_and_the_command_comes_back() {
+    armed("neither_does_a_start_and_the_command_comes_back", || {
+        for without in EXCLUSIONS {
+            let prepared = rich(without).prepare().unwrap();
+            // Two on their way at once, in the places of two.
+            let mut pool = [Some(prepared.try_clone().unwrap()), Some(prepared)];
+            let mut round = || {
+                let mut starting = pool.each_mut().map(|place| place.take().map(Prepared::start));
+                for (place, starting) in pool.iter_mut().zip(&mut starting) {
+                    let (prepared, child) = starting.take().unwrap().finish();
+                    assert!(child.unwrap().wait().unwrap().success());
+                    *place = Some(prepared);
+                }
+            };
+            round();
+            assert_eq!(count(|| (0..10).for_each(|_| round())), 0, "without {without:?}");
         }
     });
 }

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 
 use forkplan::plan::Step;
-use forkplan::{Command, Features, OnDrop, Signal};
+use forkplan::{Command, Features, OnDrop, Prepared, Signal};
 use support::seccomp::{Rule, install, under};
 use support::{fds_of, fds_of_self, in_subprocesses, no_child_is_left, pause};
 
@@ -101,12 +101,31 @@ fn check_all_works(commands: Commands<'_>) {
     assert_eq!(missing.spawn().unwrap_err().raw_os_error(), Some(libc::ENOENT));
     assert!(no_child_is_left());
     assert_eq!(fds_of_self(), before);
+    check_starts_work(Commands { cat, standing, missing });
+    assert!(no_child_is_left());
+    assert_eq!(fds_of_self(), before);
+}
+
+/// The same of children that nobody waits for.
+fn check_starts_work(commands: Commands<'_>) {
+    let Commands { cat, standing, missing } = commands;
+    let [cat, standing, missing] = [cat, standing, missing].map(Prepared::start);
+    let mut child = cat.finish().1.unwrap();
+    File::from(child.take(0).unwrap()).write_all(b"through").unwrap();
+    let mut text = String::new();
+    File::from(child.take(1).unwrap()).read_to_string(&mut text).unwrap();
+    assert_eq!(text, "through");
+    assert!(child.wait().unwrap().success());
+    assert_eq!(missing.finish().1.unwrap_err().raw_os_error(), Some(libc::ENOENT));
+    let (standing, child) = standing.finish();
+    child.unwrap().kill().unwrap();
+    drop(standing.start());
 }
 
 struct Commands<'fd> {
-    cat: forkplan::Prepared<'fd>,
-    standing: forkplan::Prepared<'fd>,
-    missing: forkplan::Prepared<'fd>,
+    cat: Prepared<'fd>,
+    standing: Prepared<'fd>,
+    missing: Prepared<'fd>,
 }
 
 fn commands<'fd>() -> Commands<'fd> {

@@ -36,7 +36,7 @@ struct Counts {
 }
 
 /// What is counted, each with what it may take.
-const EXPECTED: [(&str, Counts); 6] = [
+const EXPECTED: [(&str, Counts); 7] = [
     // Three pipes made, signals blocked, the clone, unblocked, whether exec was
     // reached, three ends closed; then the wait, three ends, the pidfd. The child:
     // a table of its own, marks, three copies, SIGPIPE, the mask, exec.
@@ -52,6 +52,8 @@ const EXPECTED: [(&str, Counts); 6] = [
     // A pipe and a word of shared memory besides, one end each closed, a look at
     // the pipe; the child has its own table from the start.
     ("prepared, fork path", Counts { spawn: 16, full: 21, child: 7 }),
+    // The same without the word, and the child in our memory.
+    ("started", Counts { spawn: 14, full: 19, child: 7 }),
 ];
 
 #[test]
@@ -157,6 +159,12 @@ fn spawn_under_trace() {
     count(Box::new(|| launcher.spawn_once(&command)));
     let mut forks = command.clone();
     count(Box::new(spawn(forks.without(Features::SHARED_MEMORY).prepare().unwrap())));
+    let mut place = Some(prepare());
+    count(Box::new(|| {
+        let (prepared, child) = place.take().unwrap().start().finish();
+        place = Some(prepared);
+        child
+    }));
 }
 
 /// Ends it without asking the library to.

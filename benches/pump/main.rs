@@ -14,6 +14,7 @@ mod options;
 mod raw;
 mod sample;
 mod short;
+mod start;
 
 use std::process::ExitCode;
 

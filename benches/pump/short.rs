@@ -9,8 +9,8 @@ use forkplan::{Backend, Channel, Command, Event, Prepared, Pump};
 use forkplan_benches::floor::Floor;
 use forkplan_benches::program::{Does, Program};
 
-use crate::raw;
 use crate::sample::{Bench, Contender, Title};
+use crate::{raw, start};
 
 /// How many children of the pump are on their way at once.
 const IN_FLIGHT: [u32; 7] = [1, 2, 4, 8, 16, 32, 64];
@@ -40,6 +40,15 @@ pub fn run(bench: &mut Bench) {
         let name = format!("forkplan, Pump, {in_flight} in flight");
         contenders.push(pump(name, &program, children, in_flight, None));
     }
+    for in_flight in IN_FLIGHT {
+        let name = format!("forkplan, Pump::start, {in_flight} in flight");
+        contenders.push(start::pump(name, prepared(&program), children, in_flight, None));
+    }
+    let name = "forkplan, Pump::start (epoll), 8 in flight".into();
+    let epoll = Some(Backend::Epoll);
+    contenders.push(start::pump(name, prepared(&program), children, 8, epoll));
+    let name = "floor, clone without VFORK, 8 in flight".into();
+    contenders.push(start::floor(name, &program, children, 8));
     let rounds = bench.options.rounds(21, 3);
     let title = Title { part: "short", axis: "children", x: children.into(), words };
     bench.compare(title, contenders, rounds);

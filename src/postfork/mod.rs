@@ -1,7 +1,8 @@
 //! The child between fork and exec.
 //!
-//! Everything here runs in a process that may share the parent's memory, with
-//! the parent stopped and its locks in whatever state they were. So:
+//! Everything here runs in a process that may share the parent's memory: beside
+//! a thread that is stopped and others that run on, or beside all of them, with
+//! locks in whatever state they are. So:
 //!
 //! 1. Data in, syscalls out: no allocation, lock, `errno`, panic or drop.
 //! 2. Signals are blocked when it begins, and stay so until the plan's last
@@ -56,7 +57,7 @@ pub(crate) struct Job<'a> {
 /// theirs. All signals are blocked.
 pub(crate) unsafe extern "C" fn enter(job: *mut c_void) -> ! {
     // SAFETY: the contract above. The parent does not change it meanwhile: it
-    // is stopped, or the child has a copy.
+    // is stopped, or keeps it as it is (`Starting`), or the child has a copy.
     let job = unsafe { &*job.cast::<Job<'_>>() };
     // SAFETY: the contract above.
     unsafe { walk(job) };

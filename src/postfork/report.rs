@@ -27,6 +27,11 @@ impl<'a> Report<'a> {
         Self(word)
     }
 
+    /// One that was begun, to be read.
+    pub(crate) fn of(word: &'a AtomicU64) -> Self {
+        Self(word)
+    }
+
     /// By the child: the step is about to be taken.
     pub(crate) fn publish(self, step: u32) {
         self.0.store(u64::from(step) << 32, Ordering::Release);

@@ -147,7 +147,7 @@ impl<'h> Calls<'h> {
                 self.call_process(child, event.clone());
                 self.made(child, event);
             }
-            (Event::Ended { .. }, None) => {
+            (Event::Ended { .. } | Event::NotStarted { .. }, None) => {
                 self.call_process(child, event);
                 let handlers = self.handlers.remove(&child);
                 self.discard(child, handlers);

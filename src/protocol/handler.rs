@@ -81,6 +81,7 @@ pub trait ChannelHandler {
             | Event::Stopped { .. }
             | Event::Continued { .. }
             | Event::Exited { .. }
+            | Event::NotStarted { .. }
             | Event::Ended { .. } => {}
         }
     }
@@ -187,6 +188,8 @@ pub trait ProcessHandler {
             Event::Continued { .. } => self.continued(process),
             Event::Exited { exit, .. } => self.exited(process, exit),
             Event::Ended { exit, .. } => self.ended(process, exit),
+            // Of a pump that had it on its way when handlers were put before it.
+            Event::NotStarted { .. } => {}
         }
     }
 

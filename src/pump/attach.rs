@@ -115,6 +115,7 @@ impl Pump {
             bounds: Bounds::default(),
             account: None,
             leaves: Leaves::default(),
+            start: None,
         });
         self.count_in(key);
         self.notes.push_back(Note::Made { child: key, pid: None });

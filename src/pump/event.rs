@@ -40,7 +40,7 @@ pub struct ChildKey {
 /// What happened to a child.
 ///
 /// For one child: `Made` is first and `Ended` last, each once; an orphan's first is
-/// `Adopted`. A channel's
+/// `Adopted`, and `NotStarted` is first and last. A channel's
 /// `Data` precede its `Closed`, which comes once. `Exited` comes when the
 /// process is reaped, whatever is still open: a grandchild that holds a channel
 /// delays `Ended` alone. No order is promised between channels, nor between
@@ -75,7 +75,8 @@ pub struct ChildKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// The child was added.
+    /// The child was added, or has come to its program after a
+    /// [start](super::Pump::start).
     Made {
         /// The child.
         child: ChildKey,
@@ -203,6 +204,14 @@ pub enum Event<'a> {
         /// How the process ended: unknown, if there was none.
         exit: Exit,
     },
+    /// A [start](super::Pump::start) has failed: the only event of it. No process is
+    /// left, and the key names nobody any more, but for
+    /// [`take_spawn_error`](super::Pump::take_spawn_error) and
+    /// [`take_prepared`](super::Pump::take_prepared), until the next event is asked for.
+    NotStarted {
+        /// What was to be the child.
+        child: ChildKey,
+    },
 }
 
 impl Event<'_> {
@@ -222,6 +231,7 @@ impl Event<'_> {
             | Self::Signalled { child, .. }
             | Self::Stopped { child, .. }
             | Self::Continued { child }
+            | Self::NotStarted { child }
             | Self::Exited { child, .. }
             | Self::Ended { child, .. } => child,
         }

@@ -113,7 +113,7 @@ impl Pump {
             return None;
         };
         // Who is told of has an fd until all was told.
-        let fd = self.fd_of(token)?;
+        let fd = self.fd_of(token, what == What::Remove)?;
         Some(match what {
             What::Add(interest) => Change::Add { source, fd, interest },
             What::Modify(interest) => Change::Modify { source, fd, interest },
@@ -190,16 +190,19 @@ impl Pump {
         }
     }
 
-    fn fd_of(&self, token: Token) -> Option<BorrowedFd<'_>> {
+    /// The source's fd, or if it `goes` the one that it had: of a start it may have
+    /// another already.
+    fn fd_of(&self, token: Token, goes: bool) -> Option<BorrowedFd<'_>> {
         let slot = self.slots.get(token.child);
         let held = match token.part {
             Part::Channel(part) => {
                 slot.and_then(|slot| slot.sources[part as usize].end.as_ref().map(AsFd::as_fd))
             }
             Part::Process => slot.and_then(|slot| slot.child.as_ref()?.pidfd()),
+            Part::Start => slot.and_then(|slot| slot.start.as_ref()?.notice()),
         };
-        let left = || self.leaving.iter().find(|(left, _)| *left == token);
-        held.or_else(|| left().map(|(_, fd)| fd.as_fd()))
+        let left = self.leaving.iter().find(|(left, _)| *left == token).map(|(_, fd)| fd.as_fd());
+        if goes { left.or(held) } else { held.or(left) }
     }
 
     pub(super) fn is_foreign(&self) -> bool {

@@ -12,6 +12,7 @@
 //! * [`flow`]: how much is queued, and for whom together.
 //! * [`feed`]: what a producer is told, and when.
 //! * [`state`]: what is there, and how a child leaves again.
+//! * [`starts`]: children on their way to their program.
 //! * [`stops`]: processes that were stopped and go on.
 //! * [`orphans`]: processes that were left behind, and given to us.
 //! * [`embedded`], [`foreign`]: the same in a loop that is not ours.
@@ -36,6 +37,7 @@ use self::lifecycle::Lifecycle;
 use self::orphans::{Leaves, Orphans};
 use self::slots::{Slot, Slots};
 use self::source::Source;
+use self::starts::Start;
 use self::time::{Bounds, Clock};
 use self::timers::Timers;
 use self::turns::Note;
@@ -62,6 +64,7 @@ mod orphans;
 mod outbox;
 mod slots;
 mod source;
+mod starts;
 mod state;
 mod stops;
 mod time;
@@ -154,6 +157,8 @@ pub struct Pump {
     unfinished: Vec<Token>,
     /// How many children were taken out.
     removals: u64,
+    /// What is left of the last start that failed, until the next event is asked for.
+    not_started: Option<(ChildKey, Box<Start>)>,
 }
 
 /// One source: a child's channel, or its process.
@@ -167,6 +172,8 @@ struct Token {
 enum Part {
     Channel(u32),
     Process,
+    /// A child on its way to its program.
+    Start,
 }
 
 /// What a turn has found.
@@ -202,6 +209,7 @@ impl Pump {
             one_shot: false,
             unfinished: Vec::new(),
             removals: 0,
+            not_started: None,
         }
     }
 
@@ -225,16 +233,22 @@ impl Pump {
     pub fn add(&mut self, child: Child) -> ChildKey {
         let pid = child.id();
         let (key, refused) = self.insert(child);
-        self.notes.push_back(Note::Made { child: key, pid });
-        for (token, errno) in refused {
-            self.close_channel(token, CloseReason::Error(errno.raw_os_error()));
-        }
+        self.made(key, pid, refused);
         key
     }
 
     /// As above, without an event; and the channels that can't be served.
-    fn insert(&mut self, mut child: Child) -> (ChildKey, Vec<(Token, Errno)>) {
+    fn insert(&mut self, child: Child) -> (ChildKey, Vec<(Token, Errno)>) {
         let key = self.slots.next_key();
+        let (slot, refused) = self.slot_of(key, child);
+        self.slots.insert(slot);
+        self.count_in(key);
+        (key, refused)
+    }
+
+    /// Has the backend watch a child's channels and process. Which channels can't be
+    /// watched, and why.
+    fn slot_of(&mut self, key: ChildKey, mut child: Child) -> (Slot, Vec<(Token, Errno)>) {
         let infos = child.ends().infos().clone();
         let mut sources: Box<[Source]> = infos
             .iter()
@@ -256,8 +270,9 @@ impl Pump {
         self.ticking += usize::from(exit_place.is_none());
         let life = Lifecycle::new(sources.iter().filter(|source| source.end.is_some()).count());
         let (child, bounds) = (Some(child), Bounds::default());
-        let exit_in_turn = false;
-        self.slots.insert(Slot {
+        let (exit_in_turn, account, start) = (false, None, None);
+        let leaves = Leaves::default();
+        let slot = Slot {
             child,
             infos,
             sources,
@@ -265,11 +280,19 @@ impl Pump {
             exit_place,
             exit_in_turn,
             bounds,
-            account: None,
-            leaves: Leaves::default(),
-        });
-        self.count_in(key);
-        (key, refused)
+            account,
+            start,
+            leaves,
+        };
+        (slot, refused)
+    }
+
+    /// Tells of a child that is in its slot.
+    fn made(&mut self, key: ChildKey, pid: Option<u32>, refused: Vec<(Token, Errno)>) {
+        self.notes.push_back(Note::Made { child: key, pid });
+        for (token, errno) in refused {
+            self.close_channel(token, CloseReason::Error(errno.raw_os_error()));
+        }
     }
 
     /// Waits until something is ready, or `timeout` is over, or a signal
@@ -334,6 +357,7 @@ impl Pump {
     /// Goes on to the next thing that happened. What is read goes to `buffer`,
     /// which may be lent on while the pump is used; it is as large as our own.
     fn turn(&mut self, buffer: &mut [u8]) -> Option<Told> {
+        self.not_started = None;
         loop {
             if let Some(note) = self.notes.pop_front() {
                 return Some(Told::Note(note));
@@ -341,6 +365,7 @@ impl Pump {
             let token = self.turns.pop_front()?;
             match token.part {
                 Part::Process => self.reap(token.child),
+                Part::Start => self.look_at_start(token.child),
                 Part::Channel(part) => {
                     if let Some(len) = self.channel_turn(token, part, buffer) {
                         self.copy_to_tee(token, &buffer[..len]);
@@ -366,15 +391,17 @@ impl Pump {
         self.slots.len()
     }
 
-    /// A child, to signal it or to ask for its exit. `None` once it has ended, and
-    /// for what was [attached](Self::attach).
+    /// A child, to signal it or to ask for its exit. `None` once it has ended, before
+    /// one that was [started](Self::start) is made, and for what was
+    /// [attached](Self::attach).
     pub fn child(&self, child: ChildKey) -> Option<&Child> {
         self.slots.get(child)?.child.as_ref()
     }
 
     /// Sends a signal to a child, unless it was reaped.
     pub fn signal(&self, child: ChildKey, signal: impl Into<Signal>) -> Result<(), SignalError> {
-        self.child(child).ok_or(SignalError::AlreadyExited)?.signal(signal)
+        let slot = self.slots.get(child).ok_or(SignalError::AlreadyExited)?;
+        slot.signal(signal.into())
     }
 }
 

@@ -12,11 +12,13 @@ use super::flow::Account;
 use super::lifecycle::Lifecycle;
 use super::orphans::Leaves;
 use super::source::{AfterFlush, Source};
+use super::starts::Start;
 use super::time::Bounds;
 use super::{Part, Token};
 use crate::channel::{ChannelInfo, Name};
-use crate::child::{Child, Exit};
+use crate::child::{Child, Exit, SignalError};
 use crate::limits::READS_PER_TURN_MAX;
+use crate::signal::Signal;
 use crate::sys::poll::Readiness;
 
 /// One child in the pump.
@@ -37,12 +39,23 @@ pub(super) struct Slot {
     pub(super) account: Option<Arc<Account>>,
     /// Whether what it leaves behind is adopted.
     pub(super) leaves: Leaves,
+    /// How it was started, if that was done here.
+    pub(super) start: Option<Box<Start>>,
 }
 
 impl Slot {
     /// How the process ended. Of one that is not there nothing is known, at once.
     pub(super) fn exit(&self) -> Option<Exit> {
         self.child.as_ref().map_or(Some(Exit::missed(None)), Child::exit)
+    }
+
+    /// Signals the process, also before it has come to its program.
+    pub(super) fn signal(&self, signal: Signal) -> Result<(), SignalError> {
+        match (&self.child, &self.start) {
+            (Some(process), _) => process.signal(signal),
+            (None, Some(start)) => start.signal(signal),
+            (None, None) => Err(SignalError::AlreadyExited),
+        }
     }
 
     /// The channel of this name, open or closed.
@@ -220,6 +233,7 @@ impl Slots {
         match token.part {
             Part::Channel(_) => self.source(token).map(|source| source.place),
             Part::Process => self.get(token.child)?.exit_place,
+            Part::Start => self.get(token.child)?.start.as_ref()?.place,
         }
     }
 
@@ -231,6 +245,10 @@ impl Slots {
         readiness: Readiness,
     ) {
         let queued = match token.part {
+            Part::Start => match self.get_mut(token.child).and_then(|slot| slot.start.as_mut()) {
+                Some(start) => core::mem::replace(&mut start.in_turn, true),
+                None => true,
+            },
             Part::Process => match self.get_mut(token.child) {
                 Some(slot) => core::mem::replace(&mut slot.exit_in_turn, true),
                 None => true,
@@ -253,7 +271,8 @@ impl Slots {
     pub(super) fn give_ticking_turns(&mut self, turns: &mut VecDeque<Token>) {
         for (place, index) in self.places.iter_mut().zip(0..) {
             let Some(slot) = &mut place.slot else { continue };
-            let ticks = slot.exit_place.is_none() && !slot.life.has_exited();
+            let runs = slot.child.is_some() && !slot.life.has_exited();
+            let ticks = slot.exit_place.is_none() && runs;
             if ticks && !core::mem::replace(&mut slot.exit_in_turn, true) {
                 let child = ChildKey { index, generation: place.generation };
                 turns.push_back(Token { child, part: Part::Process });

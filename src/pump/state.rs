@@ -149,7 +149,8 @@ impl Pump {
     ///
     /// There is no such child. It has no process: what is
     /// [attached](Self::attach) is not as it was given, and can't be given back
-    /// ([`abort_all`](Self::abort_all) ends it). No number is left for a copy
+    /// ([`abort_all`](Self::abort_all) ends it), and what was [started](Self::start) has
+    /// not come to its program. No number is left for a copy
     /// (`EMFILE`). All is as before then.
     pub fn remove(&mut self, child: ChildKey) -> io::Result<Removed> {
         let slot = self.slots.get(child).ok_or(ChannelError::NoChild)?;

@@ -214,6 +214,7 @@ impl Pump {
                 What::Stop => self.stop_is_due(key.child),
                 What::Drain => self.abandon(key.child),
                 What::Idle(_) => self.idle_is_due(key.token()),
+                What::Start => self.look_at_start(key.child),
             }
         }
     }
@@ -233,10 +234,11 @@ impl Pump {
         let Some(slot) = self.slots.get_mut(child) else { return };
         let Some((ladder, next)) = &mut slot.bounds.stop else { return };
         let Some((signal, wait)) = ladder.rung(*next) else { return };
-        let sent = match (&slot.child, ladder.is_to_group()) {
-            (Some(process), true) => process.signal_group(signal).is_ok(),
-            (Some(process), false) => process.signal(signal).is_ok(),
-            (None, _) => false,
+        let sent = match (&slot.child, ladder.is_to_group(), &slot.start) {
+            (Some(process), true, _) => process.signal_group(signal).is_ok(),
+            (Some(process), false, _) => process.signal(signal).is_ok(),
+            (None, _, Some(start)) => start.signal(signal).is_ok(),
+            (None, _, None) => false,
         };
         *next += 1;
         if ladder.rung(*next).is_some() {
@@ -273,7 +275,7 @@ impl TimerKey {
     fn token(self) -> Token {
         let part = match self.what {
             What::Idle(part) => Part::Channel(part),
-            What::Stop | What::Drain => Part::Process,
+            What::Stop | What::Drain | What::Start => Part::Process,
         };
         Token { child: self.child, part }
     }
@@ -286,6 +288,7 @@ impl super::slots::Slots {
             What::Stop => self.get_mut(key.child).map(|slot| &mut slot.bounds.stop_timer),
             What::Drain => self.get_mut(key.child).map(|slot| &mut slot.bounds.drain_timer),
             What::Idle(_) => self.source(key.token()).map(|source| &mut source.idle_timer),
+            What::Start => Some(&mut self.get_mut(key.child)?.start.as_mut()?.timer),
         }
     }
 }

@@ -26,6 +26,8 @@ pub(super) enum What {
     Drain,
     /// This channel's silence is told.
     Idle(u32),
+    /// A child on its way to its program is looked at.
+    Start,
 }
 
 /// One timer, kept by its owner.

@@ -61,6 +61,9 @@ pub(super) enum Note {
         child: ChildKey,
         exit: Exit,
     },
+    NotStarted {
+        child: ChildKey,
+    },
     Producer(Token, Ask),
 }
 
@@ -75,7 +78,7 @@ impl Note {
             | Self::Stopped { child, .. }
             | Self::Continued { child }
             | Self::Exited { child, .. }
-            | Self::Adopted { child, .. }
+            | Self::NotStarted { child }
             | Self::Ended { child, .. } => child,
             Self::Fds(token, _)
             | Self::HalfClosed(token)
@@ -115,6 +118,7 @@ impl Note {
             Self::Continued { child } => Event::Continued { child },
             Self::Exited { child, exit } => Event::Exited { child, exit },
             Self::Ended { child, exit } => Event::Ended { child, exit },
+            Self::NotStarted { child } => Event::NotStarted { child },
         })
     }
 }
@@ -127,8 +131,10 @@ impl Pump {
     }
 
     pub(super) fn forget_ended(&mut self, note: Note) {
-        if let Note::Ended { child, .. } = note {
-            self.forget(child);
+        match note {
+            Note::Ended { child, .. } => self.forget(child),
+            Note::NotStarted { child } => self.forget_start(child),
+            _ => {}
         }
     }
 

@@ -2,8 +2,9 @@
 
 extern crate std;
 
+use core::sync::atomic::AtomicU64;
 use std::format;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::string::{String, ToString};
 use std::thread;
@@ -18,7 +19,7 @@ use crate::plan::Step;
 use crate::postfork::{self, Job, Progress, Report};
 use crate::signal::Signal;
 use crate::sys::clone::{self, Cloned, How, clone};
-use crate::sys::memory::SharedWord;
+use crate::sys::memory::{JOB_ROOM, SharedWord};
 use crate::sys::poll::{Interest, PollFd, poll};
 use crate::sys::signals::{Blocked, SIGKILL};
 use crate::sys::{Errno, Features, process};
@@ -30,19 +31,47 @@ use crate::sys::{Errno, Features, process};
 /// for us to see.
 const NO_SIGNAL: i32 = 0;
 
+/// A child that was made, and of which it is not known whether it has reached its
+/// program.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) cloned: Cloned,
+    /// It runs in our memory, and so do we.
+    pub(super) is_among_us: bool,
+    /// The reading end of a pipe that its exec or its end closes.
+    pub(super) notice: Option<OwnedFd>,
+    /// How the writing of its id maps went, for which it waited.
+    maps: Option<Result<(), SpawnError>>,
+}
+
+// It lies where the child finds it, and nobody drops it.
+static_assertions::const_assert!(size_of::<Job<'static>>() <= JOB_ROOM);
+static_assertions::const_assert!(align_of::<Job<'static>>() <= 64);
+static_assertions::const_assert!(!core::mem::needs_drop::<Job<'static>>());
+
 impl Opened<'_, '_> {
     /// Makes the child. Our ends are its handle's if it comes to its program,
     /// and stay here if not.
     pub(super) fn launch(&mut self) -> Result<Child, SpawnError> {
+        let begun = self.begin()?;
+        if let Some(reader) = &begun.notice {
+            wait_for_notice(reader, &begun.cloned, self.report(), &self.prepared.scratch.steps);
+        }
+        self.conclude(begun)
+    }
+
+    /// Makes the child, without waiting for its exec: unless the clone itself
+    /// does.
+    ///
+    /// One that [is among us](Begun::is_among_us) reads what it is to do, and the
+    /// plan and strings, from our memory, and runs on its region's stack, until it
+    /// has reached exec or ended. Until the kernel has shown that, whoever called
+    /// this leaves all of `prepared` but its channels as it is.
+    pub(super) fn begin(&mut self) -> Result<Begun, SpawnError> {
+        let report = Report::begin(self.word());
+        let features = self.features_of_clone();
         let prepared = &*self.prepared;
         let region = &prepared.scratch.region;
-        let word = self.shared_word.as_ref().map_or(region.word(), SharedWord::word);
-        let report = Report::begin(word);
-        // The plan alone says whether fds are shared: a child that shares ours
-        // and does not begin with this step would move them.
-        let begins = prepared.scratch.steps.first();
-        let mut features = prepared.features;
-        features.set(Features::SHARED_FILES, matches!(begins, Some(Step::Unshare { .. })));
         let job = Job {
             steps: &prepared.scratch.steps,
             text: prepared.strings.text(),
@@ -53,14 +82,20 @@ impl Opened<'_, '_> {
             hook: prepared.clone.hook,
             report,
         };
+        let argument = region.job();
+        // SAFETY: the room is large enough and aligned, as asserted above, and no
+        // child reads there now, for one that did would hold `self.prepared`.
+        unsafe { argument.cast::<Job<'_>>().write(job) };
         let namespaces = prepared.clone.namespaces;
         let cgroup = prepared.clone.cgroup.as_ref().map(PassedFd::number);
-        let argument = (&raw const job).cast_mut().cast();
+        let stops_caller = !self.runs_on;
         let blocked = Blocked::all();
         let cloned = with_exit_signal(features, |exit_signal| {
-            let how = How { features, exit_signal, namespaces: namespaces.bits(), cgroup };
-            // SAFETY: signals are blocked. The job outlives the child's walk:
-            // where memory is shared the call returns after it, else the child
+            let namespaces = namespaces.bits();
+            let how = How { features, exit_signal, namespaces, cgroup, stops_caller };
+            // SAFETY: signals are blocked. Where memory is shared the job and all
+            // that it names stay as they are for the child's walk, since the call
+            // returns after it, or by the promise of our caller; else the child
             // has a copy. Its strings are NUL-terminated and its arrays
             // NULL-terminated, made so by `Frozen`, into whose text all steps
             // point. The stack is that of `self.prepared`, which we hold
@@ -73,14 +108,21 @@ impl Opened<'_, '_> {
             let call = clone::name(features);
             SpawnError::in_parent(clone_in_words(call, namespaces, cgroup), subject, errno)
         })?;
-        let written = self.id_maps.take().map(|pipe| map_ids(pipe, &prepared.clone, &cloned));
-        if let Some((reader, writer)) = self.notice.take() {
-            drop(writer);
-            wait_for_notice(&reader, &cloned, report, &prepared.scratch.steps);
-        }
-        let Some((index, why)) = failure(&cloned, report, &prepared.scratch.steps) else {
+        let maps = self.id_maps.take().map(|pipe| map_ids(pipe, &prepared.clone, &cloned));
+        let is_among_us = self.runs_on && features.contains(Features::SHARED_MEMORY);
+        // Our copy of the writing end is closed here.
+        let notice = self.notice.take().map(|(reader, _writer)| reader);
+        Ok(Begun { cloned, is_among_us, notice, maps })
+    }
+
+    /// What became of a child that has left our memory, if it was there.
+    pub(super) fn conclude(&mut self, begun: Begun) -> Result<Child, SpawnError> {
+        let Begun { cloned, maps, .. } = begun;
+        let prepared = &*self.prepared;
+        let Some((index, why)) = failure(&cloned, self.report(), &prepared.scratch.steps) else {
+            let on_drop = prepared.on_drop;
             let ends = core::mem::take(&mut self.ends);
-            return Ok(Child::new(cloned.pid, cloned.pidfd, ends, prepared.on_drop));
+            return Ok(Child::new(cloned.pid, cloned.pidfd, ends, on_drop));
         };
         // It is about to end, or has. `ECHILD`: somebody else has reaped it.
         let reaped = process::wait(cloned.pid, pidfd(&cloned), true).ok().flatten();
@@ -89,10 +131,28 @@ impl Opened<'_, '_> {
             Why::Died => Cause::Died(reaped.map(|reaped| reaped.status)),
         };
         let error = prepared.child_error(index, cause);
-        Err(match written {
+        Err(match maps {
             Some(Err(refused)) if was_not_let_go_on(&error, &refused) => refused,
             _ => error,
         })
+    }
+
+    /// What the clone is to do. The plan alone says whether fds are shared: a
+    /// child that shares ours and does not begin with that step would move them.
+    fn features_of_clone(&self) -> Features {
+        let begins = self.prepared.scratch.steps.first();
+        let mut features = self.features();
+        features.set(Features::SHARED_FILES, matches!(begins, Some(Step::Unshare { .. })));
+        features
+    }
+
+    fn word(&self) -> &AtomicU64 {
+        let shared = self.shared_word.as_ref().map(SharedWord::word);
+        shared.unwrap_or_else(|| self.prepared.scratch.region.word())
+    }
+
+    fn report(&self) -> Report<'_> {
+        Report::of(self.word())
     }
 }
 
@@ -204,7 +264,7 @@ fn at_exec(steps: &[Step], index: usize) -> bool {
     steps.get(index).is_some_and(|step| step.is_exec())
 }
 
-fn pidfd(cloned: &Cloned) -> Option<std::os::fd::BorrowedFd<'_>> {
+pub(super) fn pidfd(cloned: &Cloned) -> Option<BorrowedFd<'_>> {
     cloned.pidfd.as_ref().map(AsFd::as_fd)
 }
 

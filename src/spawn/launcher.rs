@@ -40,7 +40,8 @@ use crate::sys::{Errno, Features, fd};
 /// A slot is a copy of `/dev/null` while it is not lent, always CLOEXEC, and never
 /// open in a program that was spawned. A launcher is no limit on what is spawned
 /// beside it or through it. Where the fd table is not shared anyway (a child that
-/// must fork, unnamed fds that are inherited, an older kernel) it does nothing.
+/// must fork, unnamed fds that are inherited, an older kernel, a
+/// [start](Prepared::start)) it does nothing.
 /// Where the program forks for itself each side has its own; slots that another
 /// thread had lent at that moment stay taken in the copy.
 ///
@@ -112,7 +113,7 @@ impl Launcher {
         &'p self,
         prepared: &'p mut Prepared<'fd>,
     ) -> Result<Opened<'p, 'fd>, SpawnError> {
-        prepared.open_by(Some(self))
+        prepared.open_by(Some(self), false)
     }
 
     /// [`Prepared::spawn`], with low numbers for what the child needs.

@@ -8,6 +8,8 @@
 //! * [`open`]: the channels of one spawn, and the plan that they make whole.
 //! * [`launcher`]: low numbers for fds with high ones.
 //! * [`launch`]: the clone, and what the child reported.
+//! * [`start`]: a child that nobody waits for until it is known how it went;
+//!   [`under_way`]: what is kept of it until then.
 //! * [`error`], [`subject`]: what is said of a spawn that failed.
 
 extern crate std;
@@ -40,21 +42,24 @@ mod open;
 mod opener;
 mod prepare;
 mod setup;
+mod start;
 mod strings;
 mod subject;
 mod terminals;
+mod under_way;
 
 pub use self::error::SpawnError;
 pub use self::launcher::Launcher;
 pub use self::open::Opened;
 use self::opener::{Made, Opener};
+pub use self::start::Starting;
 pub use self::subject::Subject;
 
 /// A command with everything worked out: spawns again and again, without
 /// allocation in parent or child.
 ///
 /// It owns the stack that its children run on until exec, so a spawn takes it
-/// mutably; a [clone](Self::try_clone), with a stack of its own, serves another
+/// mutably and a [start](Self::start) by value; a [clone](Self::try_clone), with a stack of its own, serves another
 /// thread.
 ///
 /// "Without allocation" holds for commands with up to 16 channels of which the
@@ -87,6 +92,8 @@ pub struct Prepared<'fd> {
     features: Features,
     require: Features,
     inherit_unnamed_fds: bool,
+    /// A child that nobody waits for gets a copy of the memory.
+    starts_by_fork: bool,
     on_drop: OnDrop,
     scratch: Scratch,
 }
@@ -220,6 +227,7 @@ impl<'fd> Prepared<'fd> {
             features: self.features,
             require: self.require,
             inherit_unnamed_fds: self.inherit_unnamed_fds,
+            starts_by_fork: self.starts_by_fork,
             on_drop: self.on_drop,
             scratch: Scratch::new(new_region()?, self.entries.len(), self.openers.len(), steps),
         })

@@ -36,7 +36,9 @@ use crate::sys::{Errno, Features, fd, process};
 pub struct Opened<'p, 'fd> {
     pub(super) prepared: &'p mut Prepared<'fd>,
     pub(super) ends: Ends,
-    /// On the fork path: a pipe whose write end exec closes.
+    /// The caller runs on while the child does.
+    pub(super) runs_on: bool,
+    /// Where nobody is stopped: a pipe whose write end exec closes.
     pub(super) notice: Option<(OwnedFd, OwnedFd)>,
     /// On the fork path: where the child reports.
     pub(super) shared_word: Option<SharedWord>,
@@ -49,18 +51,20 @@ pub struct Opened<'p, 'fd> {
 impl<'fd> Prepared<'fd> {
     /// Opens the channels of one spawn and completes the plan.
     pub fn open(&mut self) -> Result<Opened<'_, 'fd>, SpawnError> {
-        self.open_by(None)
+        self.open_by(None, false)
     }
 
     pub(super) fn open_by<'p>(
         &'p mut self,
         launcher: Option<&'p Launcher>,
+        runs_on: bool,
     ) -> Result<Opened<'p, 'fd>, SpawnError> {
         self.scratch.lent.clear();
         let ends = Ends::new(self.infos.clone());
         // From here on dropping it closes whatever was opened.
         let (notice, shared_word, id_maps, lent) = (None, None, None, None);
-        let mut opened = Opened { prepared: self, ends, notice, shared_word, id_maps, lent };
+        let mut opened =
+            Opened { prepared: self, ends, runs_on, notice, shared_word, id_maps, lent };
         opened.check_sources()?;
         opened.open_channels()?;
         if let Some(launcher) = launcher {
@@ -71,16 +75,16 @@ impl<'fd> Prepared<'fd> {
     }
 
     /// How the child rids itself of what nobody named.
-    fn closing(&self) -> Closing {
+    fn closing(&self, features: Features) -> Closing {
         if self.inherit_unnamed_fds {
             Closing::Keep
-        } else if self.features.contains(Features::SHARED_FILES)
+        } else if features.contains(Features::SHARED_FILES)
             && self.needed().all(|fd| fd < SHARED_FD_MAX)
         {
             Closing::Unshare
-        } else if self.features.contains(Features::CLOSE_RANGE) {
+        } else if features.contains(Features::CLOSE_RANGE) {
             Closing::Range
-        } else if self.features.contains(Features::PROC_FD) {
+        } else if features.contains(Features::PROC_FD) {
             Closing::Listed
         } else {
             Closing::Each { below: fd::highest() }
@@ -89,6 +93,18 @@ impl<'fd> Prepared<'fd> {
 }
 
 impl Prepared<'_> {
+    /// What the child of the last spawn that was opened does.
+    pub(super) fn plan(&self) -> Plan<'_> {
+        Plan {
+            steps: &self.scratch.steps,
+            strings: self.texts(),
+            labels: &self.labels,
+            program: self.strings.program(),
+            namespaces: self.clone.namespaces.bits(),
+            lent: &self.scratch.lent,
+        }
+    }
+
     /// The parent's fds that the child needs.
     fn needed(&self) -> impl Iterator<Item = i32> {
         let Scratch { map, early, keep, .. } = &self.scratch;
@@ -99,13 +115,14 @@ impl Prepared<'_> {
 impl Opened<'_, '_> {
     /// What the child will do.
     pub fn plan(&self) -> Plan<'_> {
-        Plan {
-            steps: &self.prepared.scratch.steps,
-            strings: self.prepared.texts(),
-            labels: &self.prepared.labels,
-            program: self.prepared.strings.program(),
-            namespaces: self.prepared.clone.namespaces.bits(),
-            lent: &self.prepared.scratch.lent,
+        self.prepared.plan()
+    }
+
+    /// What this spawn may use.
+    pub(super) fn features(&self) -> Features {
+        match self.runs_on {
+            true => self.prepared.features_to_start(),
+            false => self.prepared.features,
         }
     }
 
@@ -131,15 +148,20 @@ impl Opened<'_, '_> {
                     busy *= 2;
                 }
                 Ok(child) => {
-                    let Prepared { openers, scratch, .. } = &mut *self.prepared;
-                    for (opener, made) in openers.iter().zip(scratch.made.drain(..)) {
-                        opener.settle(made);
-                    }
+                    self.settle();
                     return Ok(child);
                 }
                 Err(error) => return Err(error),
             }
             self.complete_plan()?;
+        }
+    }
+
+    /// The child has its program: what it alone shall have is closed here.
+    pub(super) fn settle(&mut self) {
+        let Prepared { openers, scratch, .. } = &mut *self.prepared;
+        for (opener, made) in openers.iter().zip(scratch.made.drain(..)) {
+            opener.settle(made);
         }
     }
 
@@ -200,8 +222,11 @@ impl Opened<'_, '_> {
     /// Solves the map with the numbers that the ends have got, and makes what
     /// the fork path needs. Again, where a feature is done without.
     pub(super) fn complete_plan(&mut self) -> Result<(), SpawnError> {
-        if !self.prepared.features.contains(Features::SHARED_MEMORY) {
+        let shared = self.features().contains(Features::SHARED_MEMORY);
+        if self.runs_on || !shared {
             self.notice = Some(fd::pipe().map_err(failed("pipe2"))?);
+        }
+        if !shared {
             self.shared_word = Some(SharedWord::map().map_err(failed("mmap"))?);
         }
         let Prepared { openers, entries, scratch, .. } = &mut *self.prepared;
@@ -256,7 +281,7 @@ impl Opened<'_, '_> {
     }
 
     fn solve(&mut self) -> Result<(), Unsolvable> {
-        let closing = self.prepared.closing();
+        let closing = self.prepared.closing(self.features());
         let Prepared { setup, finish, limit, scratch, .. } = &mut *self.prepared;
         let Scratch { map, cells, before, early, keep, marked, lent, steps, .. } = scratch;
         let spare = &scratch.spare_numbers;

@@ -76,6 +76,7 @@ impl<'fd> Command<'fd> {
             features,
             require,
             inherit_unnamed_fds: self.inherit_unnamed_fds,
+            starts_by_fork: self.must_start_by_fork(),
             on_drop: self.on_drop,
             scratch,
         })

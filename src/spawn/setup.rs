@@ -67,6 +67,13 @@ impl<'fd> Command<'fd> {
             || s.hook.is_some()
     }
 
+    /// Whether a child that runs beside us must not share our memory, though one
+    /// for which we stop may: `oom_score_adj` is the same for all processes that
+    /// share memory, unless it was made by vfork.
+    pub(super) fn must_start_by_fork(&self) -> bool {
+        self.setup.oom_score_adj.is_some()
+    }
+
     /// The steps. Reasons for the order, where it is ours:
     ///
     /// * what needs privileges comes before they go: namespaces, `/proc`,

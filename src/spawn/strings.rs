@@ -6,7 +6,6 @@ use core::cell::UnsafeCell;
 use core::ffi::c_char;
 use core::fmt;
 use core::ptr;
-use std::boxed::Box;
 use std::vec::Vec;
 
 use crate::plan::{Bytes, Program, Text};
@@ -69,17 +68,18 @@ pub(super) struct Scripts {
 
 /// The strings, and `argv` and `envp` that point into them.
 pub(super) struct Frozen {
-    /// Not boxed: to move a box claims that nothing points into it.
+    /// Not boxed, and nor is what else a child reads: to move a box claims that
+    /// nobody else reads what is in it, and a child may while this is moved.
     text: Vec<u8>,
-    argv: Box<[*const c_char]>,
-    envp: Box<[*const c_char]>,
+    argv: Vec<*const c_char>,
+    envp: Vec<*const c_char>,
     /// `KEY=` and room for the pid, which a child writes.
-    pid_strings: Vec<Box<[UnsafeCell<u8>]>>,
+    pid_strings: Vec<Vec<UnsafeCell<u8>>>,
     /// Where in them.
-    pid_places: Box<[*mut u8]>,
+    pid_places: Vec<*mut u8>,
     /// One `argv` for each script. The pointers are to these.
-    shell_argvs: Vec<Box<[*const c_char]>>,
-    shell_argv: Box<[*const *const c_char]>,
+    shell_argvs: Vec<Vec<*const c_char>>,
+    shell_argv: Vec<*const *const c_char>,
     program: Program,
     extra: Extra,
 }
@@ -88,8 +88,9 @@ pub(super) struct Frozen {
 // with the value, is never written again, and is of no particular thread.
 unsafe impl Send for Frozen {}
 // SAFETY: as above. What changes is the room for pids, and nobody reads that but
-// the kernel for a child: where memory is shared the parent is stopped and its
-// `Prepared` borrowed mutably, else the child writes its copy.
+// the kernel for a child: where memory is shared its `Prepared` is borrowed
+// mutably by a parent that is stopped, or owned by a `Starting`, else the child
+// writes its copy.
 unsafe impl Sync for Frozen {}
 
 /// Digits of a number of 32 bits, and a NUL.
@@ -98,11 +99,11 @@ const PID_ROOM: usize = 11;
 impl Frozen {
     fn new(text: Vec<u8>, program: Program, extra: Extra) -> Self {
         let argv = pointers(&text, program.args, program.arg_count);
-        let mut envp = Vec::from(pointers(&text, program.env, program.env_count));
+        let mut envp = pointers(&text, program.env, program.env_count);
         let (mut pid_strings, mut pid_places) = (Vec::new(), Vec::new());
         for key in &extra.pid_keys {
             let bytes = key.iter().copied().chain([b'=']).chain([0; PID_ROOM]);
-            let string: Box<[UnsafeCell<u8>]> = bytes.map(UnsafeCell::new).collect();
+            let string: Vec<UnsafeCell<u8>> = bytes.map(UnsafeCell::new).collect();
             let start = UnsafeCell::raw_get(string.as_ptr());
             pid_places.push(start.wrapping_add(key.len() + 1));
             // Before the NULL.
@@ -116,21 +117,11 @@ impl Frozen {
                 list.push(pointer(&text, *shell));
                 list.push(pointer(&text, *script));
                 list.extend_from_slice(&argv[1..]);
-                shell_argvs.push(list.into_boxed_slice());
+                shell_argvs.push(list);
             }
         }
         let shell_argv = shell_argvs.iter().map(|list| list.as_ptr()).collect();
-        Self {
-            text,
-            argv,
-            envp: envp.into(),
-            pid_strings,
-            pid_places: pid_places.into(),
-            shell_argvs,
-            shell_argv,
-            program,
-            extra,
-        }
+        Self { text, argv, envp, pid_strings, pid_places, shell_argvs, shell_argv, program, extra }
     }
 
     pub(super) fn text(&self) -> &[u8] {
@@ -185,7 +176,7 @@ fn pointer(text: &[u8], at: Text) -> *const c_char {
 }
 
 /// Pointers to `count` strings from `first` on, then NULL.
-fn pointers(text: &[u8], first: Text, count: u32) -> Box<[*const c_char]> {
+fn pointers(text: &[u8], first: Text, count: u32) -> Vec<*const c_char> {
     let mut pointers = Vec::with_capacity(count as usize + 1);
     let mut rest = &text[first.0 as usize..];
     for _ in 0..count {
@@ -194,7 +185,7 @@ fn pointers(text: &[u8], first: Text, count: u32) -> Box<[*const c_char]> {
         rest = &rest[end..];
     }
     pointers.push(ptr::null());
-    pointers.into()
+    pointers
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ pub(crate) struct How {
     pub(crate) exit_signal: i32,
     pub(crate) namespaces: u32,
     pub(crate) cgroup: Option<i32>,
+    pub(crate) stops_caller: bool,
 }
 
 /// Makes a child with a copy of the memory, which runs `entry(argument)`.

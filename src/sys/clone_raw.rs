@@ -58,27 +58,35 @@ pub(crate) struct How {
     pub(crate) namespaces: u32,
     /// The directory of a cgroup; with [`Features::CLONE3`] alone.
     pub(crate) cgroup: Option<i32>,
+    /// Whether the caller stops where memory is shared.
+    pub(crate) stops_caller: bool,
 }
 
 /// Makes a child that runs `entry(argument)`. With [`Features::SHARED_MEMORY`]
-/// it shares the parent's memory and the caller stops until it has called exec
-/// or ended; else it has a copy, and both run.
+/// it shares the parent's memory, and the caller stops until it has called exec
+/// or ended if that was said; else it has a copy. Where the caller does not stop,
+/// both run.
 ///
 /// # Safety
 ///
 /// All signals are blocked. `entry` and what it reads through `argument` keep
 /// to what a child after fork may do, and use less than the region's stack,
-/// which nobody else uses until the child has called exec or ended.
+/// which nobody else uses until the child has called exec or ended. So long the
+/// region and all that is read through `argument` stay as they are, also if the
+/// caller runs on.
 pub(crate) unsafe fn clone(
     how: How,
     region: &Region,
     entry: Entry,
     argument: *mut c_void,
 ) -> Result<Cloned, Errno> {
-    let How { features, exit_signal, namespaces, cgroup } = how;
+    let How { features, exit_signal, namespaces, cgroup, stops_caller } = how;
     let mut flags = 0;
     if features.contains(Features::SHARED_MEMORY) {
-        flags |= libc::CLONE_VM | libc::CLONE_VFORK;
+        flags |= libc::CLONE_VM;
+        if stops_caller {
+            flags |= libc::CLONE_VFORK;
+        }
     }
     if features.contains(Features::SHARED_FILES) {
         flags |= libc::CLONE_FILES;

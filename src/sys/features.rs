@@ -2,6 +2,10 @@
 
 use bitflags::bitflags;
 
+/// Whether the compiler has put calls of a sanitizer into the code that the child
+/// runs.
+pub(crate) const CHILD_IS_INSTRUMENTED: bool = cfg!(sanitized);
+
 bitflags! {
     /// What a kernel offers for spawning, and what a command is to use of it.
     ///

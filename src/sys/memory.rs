@@ -10,20 +10,23 @@ use super::shelf::Shelf;
 use super::{Errno, check, last_errno};
 use crate::limits::{CHILD_STACK_SIZE, KEPT_STACKS_MAX};
 
-/// Bytes above the stack for the report's word: whole cache lines, so that the
-/// stack's top stays aligned.
+/// Bytes at the top for the report's word, and below it for what the child is to
+/// do: whole cache lines, so that the stack's top stays aligned.
 const WORD_ROOM: usize = 64;
+pub(crate) const JOB_ROOM: usize = 192;
 
 /// Regions that nobody uses just now, for any thread: mapping one and touching its
 /// pages is a sixth of a spawn that prepares too. They stay mapped.
 static KEPT: Shelf<KEPT_STACKS_MAX> = Shelf::new();
 
 /// One mapping: a guard page that may not be touched, the stack above it, and at
-/// its top the word in which a child that shares memory reports.
+/// its top what the child is to do and the word in which one that shares memory
+/// reports.
 ///
 /// Private, so that a fork of the program's own gives each side its own. A spawn
-/// borrows its owner mutably from start to end, so no two children use one
-/// stack.
+/// borrows or owns its owner from start to end, so no two children use one
+/// stack. It is no Rust value that anybody moves, so what lies in it stays where
+/// it is while its owner does not.
 #[derive(Debug)]
 pub(crate) struct Region {
     base: NonNull<c_void>,
@@ -71,14 +74,20 @@ impl Region {
 
     /// The address above the stack, aligned to 64 bytes.
     pub(crate) fn stack_top(&self) -> *mut c_void {
-        self.at(self.page + CHILD_STACK_SIZE - WORD_ROOM)
+        self.at(self.page + CHILD_STACK_SIZE - WORD_ROOM - JOB_ROOM)
     }
 
-    /// The word above the stack: seen by both sides where memory is shared.
+    /// [`JOB_ROOM`] bytes above the stack, aligned as it is, for what the child is
+    /// to do.
+    pub(crate) fn job(&self) -> *mut c_void {
+        self.stack_top()
+    }
+
+    /// The word above that: seen by both sides where memory is shared.
     pub(crate) fn word(&self) -> &AtomicU64 {
         // SAFETY: mapped readable and writable as long as `self`, aligned, and
         // used for nothing else. A child reaches it by atomic stores alone.
-        unsafe { &*self.stack_top().cast() }
+        unsafe { &*self.at(self.page + CHILD_STACK_SIZE - WORD_ROOM).cast() }
     }
 }
 
@@ -240,11 +249,12 @@ mod tests {
     fn the_stack_can_be_written_from_end_to_end() {
         let region = Region::map().unwrap();
         let (low, top) = (region.stack().cast::<u8>(), region.stack_top().cast::<u8>());
-        assert_eq!(top.addr() - low.addr(), CHILD_STACK_SIZE - WORD_ROOM);
+        assert_eq!(top.addr() - low.addr(), CHILD_STACK_SIZE - WORD_ROOM - JOB_ROOM);
         assert_eq!(top.addr() % 64, 0);
         region.word().store(u64::MAX, Ordering::Relaxed);
-        // SAFETY: both bytes lie in the stack, which nobody uses.
+        // SAFETY: the room for the job, and both bytes in the stack, nobody uses.
         unsafe {
+            region.job().cast::<[u8; JOB_ROOM]>().write_volatile([3; JOB_ROOM]);
             low.write_volatile(1);
             top.sub(1).write_volatile(2);
             assert_eq!((low.read_volatile(), top.sub(1).read_volatile()), (1, 2));

@@ -64,5 +64,6 @@ pub(crate) mod wake;
 pub(crate) use self::errno::{Errno, Message};
 use self::errno::{check, last_errno};
 pub use self::fd_kind::FdKind;
+pub(crate) use self::features::CHILD_IS_INSTRUMENTED;
 pub use self::features::Features;
 pub use self::hook::HookFunction;

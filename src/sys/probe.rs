@@ -99,7 +99,13 @@ mod child {
         let answer = Answer { try_unshare, ..Answer::default() };
         let region = Region::get().ok()?;
         let argument = (&raw const answer).cast_mut().cast();
-        let how = How { features: asked, exit_signal: 0, namespaces: 0, cgroup: None };
+        let how = How {
+            features: asked,
+            exit_signal: 0,
+            namespaces: 0,
+            cgroup: None,
+            stops_caller: true,
+        };
         let blocked = Blocked::all();
         // SAFETY: signals are blocked; the entry only stores to atomics and
         // makes syscalls. If the kernel does not stop us until the child is

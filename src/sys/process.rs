@@ -340,7 +340,7 @@ pub(crate) fn reached_exec(pid: c_int, exit_signal: c_int) -> Option<bool> {
 
 /// A child that is made without an exit signal has `SIGCHLD` from its exec on:
 /// only then does a plain wait see it. `None`: nor does any other.
-fn has_exit_signal(pid: c_int) -> Option<bool> {
+pub(crate) fn has_exit_signal(pid: c_int) -> Option<bool> {
     let seen_by = |kinds| ended_by(libc::P_PID, pid as libc::id_t, kinds).is_ok();
     if seen_by(0) {
         return Some(true);

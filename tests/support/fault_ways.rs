@@ -23,6 +23,8 @@ pub(crate) enum Entry {
     Launcher,
     /// `Launcher::spawn_once`.
     OneShotOfLauncher,
+    /// `Prepared::start` and `Starting::finish`.
+    Start,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -32,11 +34,11 @@ pub(crate) struct Way {
 }
 
 /// Each fallback, and all of them at once; then the other calls of the crate's.
-pub(crate) const WAYS: [Way; 13] = {
+pub(crate) const WAYS: [Way; 15] = {
     const fn by(entry: Entry, without: Features) -> Way {
         Way { entry, without }
     }
-    let mut ways = [by(Entry::Opened, Features::empty()); 13];
+    let mut ways = [by(Entry::Opened, Features::empty()); 15];
     let mut at = 0;
     while at < EXCLUSIONS.len() {
         ways[at].without = EXCLUSIONS[at];
@@ -47,6 +49,8 @@ pub(crate) const WAYS: [Way; 13] = {
     ways[10] = by(Entry::OneShot, Features::empty());
     ways[11] = by(Entry::Launcher, Features::empty());
     ways[12] = by(Entry::OneShotOfLauncher, Features::empty());
+    ways[13] = by(Entry::Start, Features::empty());
+    ways[14] = by(Entry::Start, Features::SHARED_MEMORY);
     ways
 };
 
@@ -93,6 +97,15 @@ impl<'a, 'fd> Bench<'a, 'fd> {
             // What an earlier spawn has done without is back.
             self.prepared = None;
         }
+        if way.entry == Entry::Start {
+            // The plan is one of what has begun.
+            let starting = command.prepare().unwrap().start();
+            let result = at(&starting.plan());
+            let (prepared, child) = starting.finish();
+            child.unwrap().wait().unwrap();
+            self.prepared = Some(prepared);
+            return result;
+        }
         let prepared = self.prepared.get_or_insert_with(|| command.prepare().unwrap());
         let opened = match way.entry {
             Entry::Launcher | Entry::OneShotOfLauncher => self.launcher.open(prepared).unwrap(),
@@ -127,6 +140,7 @@ impl<'a, 'fd> Bench<'a, 'fd> {
     /// As above, in a thread that `run` makes.
     pub(crate) fn spawn_in(&mut self, run: impl FnOnce(Body<'_>) -> Spawned) -> Spawned {
         let (entry, launcher, command) = (self.way.entry, self.launcher, self.command);
+        let mut started = self.prepared.take_if(|_| entry == Entry::Start);
         let prepared = self.prepared.as_mut();
         let opened = match (entry, prepared) {
             (Entry::Opened, Some(prepared)) => Ok(prepared.open().unwrap()),
@@ -135,6 +149,11 @@ impl<'a, 'fd> Bench<'a, 'fd> {
         };
         run(Box::new(move || {
             let child = match (opened, entry) {
+                (Err(None), Entry::Start) => {
+                    let (prepared, child) = started.take().unwrap().start().finish();
+                    drop(prepared);
+                    child
+                }
                 (Ok(opened), _) => opened.spawn(),
                 (Err(Some(prepared)), _) => prepared.spawn(),
                 (Err(None), Entry::OneShotOfLauncher) => launcher.spawn_once(command),

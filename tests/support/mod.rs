@@ -10,6 +10,7 @@ mod fault_rules;
 pub(crate) mod fault_ways;
 pub(crate) mod faults;
 pub(crate) mod held;
+pub(crate) mod holder;
 pub(crate) mod isolation;
 mod look;
 pub(crate) mod mounts;

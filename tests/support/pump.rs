@@ -66,6 +66,7 @@ pub(crate) enum Seen {
     Continued,
     Exited(Exit),
     Ended(Exit),
+    NotStarted,
 }
 
 /// The event, owned, and whose it is.
@@ -92,6 +93,7 @@ pub(crate) fn owned(event: Event<'_>) -> (ChildKey, Seen) {
         Event::Continued { child } => (child, Seen::Continued),
         Event::Exited { child, exit } => (child, Seen::Exited(exit)),
         Event::Ended { child, exit } => (child, Seen::Ended(exit)),
+        Event::NotStarted { child } => (child, Seen::NotStarted),
         other => panic!("an event that the tests do not know: {other:?}"),
     }
 }

@@ -18,7 +18,7 @@ pub(crate) const MAY_IMPORT: &[(&str, &[&str])] = &[
     // `OnDrop` is the child's; `Features` and an errno's words are sys's.
     ("command", &["channel", "child", "signal", "sys"]),
     ("spawn", &["channel", "child", "command", "limits", "plan", "postfork", "signal", "sys"]),
-    ("pump", &["channel", "child", "limits", "signal", "sys"]),
+    ("pump", &["channel", "child", "limits", "signal", "spawn", "sys"]),
     ("protocol", &["channel", "child", "limits", "pump", "signal", "sys"]),
     ("helpers", &["channel", "child", "command", "limits", "pump", "spawn", "sys"]),
     ("inherited", &["channel", "sys"]),
