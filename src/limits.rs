@@ -40,6 +40,10 @@ pub(crate) const SLOT_FD_MAX: i32 = 256;
 /// once map one each.
 pub(crate) const KEPT_STACKS_MAX: usize = 16;
 
+/// The least capacity for which captured output asks for huge pages: two of the usual
+/// size, so that one of them is whole wherever the memory begins.
+pub(crate) const HUGE_CAPTURE_MIN: usize = 4 << 20;
+
 /// Bytes of directory entries that the child reads at once when it has to walk
 /// `/proc/self/fd`. They lie on its stack.
 pub(crate) const DIRENT_BUFFER_SIZE: usize = 2048;

@@ -109,7 +109,7 @@ fn no_number_is_closed_twice_where_a_close_is_interrupted() {
 fn control_a_close_that_is_made_again_is_seen() {
     let test = "control_a_close_that_is_made_again_is_seen";
     if std::env::var_os(TRACED).is_some() {
-        let (reader, _writer) = std::io::pipe().unwrap();
+        let (reader, _writer) = rustix::pipe::pipe().unwrap();
         let number = std::os::fd::IntoRawFd::into_raw_fd(reader);
         begin();
         for _ in 0..3 {

@@ -1,6 +1,6 @@
 //! What `tests/support/state.rs` sees of a process: every change of what a spawn is
-//! to leave as it was. The tests that rely on it: `proof_errnos`, `parent_faults`,
-//! `channel_faults`, `spawn_faults`.
+//! to leave as it was. The tests that rely on it: `proof_errnos`, `hazards`,
+//! `spawn_blocked`, `spawn_faults`, `channel_faults`.
 #![cfg(target_os = "linux")]
 
 mod support;

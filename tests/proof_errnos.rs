@@ -390,9 +390,9 @@ fn a_read_that_is_interrupted_is_made_again() {
                 let waits = |target: &&Target| matches!(target.step, Step::AwaitParent { .. });
                 let Some(target) = bench.targets().iter().find(waits).copied() else { continue };
                 let mut held = 0;
-                let twice = |_, before| {
-                    held = before + 1;
-                    if before < 2 { Held::Errno(libc::EINTR) } else { Held::Made }
+                let twice = |_, _| {
+                    held += 1;
+                    if held < 3 { Held::Errno(libc::EINTR) } else { Held::Made }
                 };
                 let read = || one_of(&target, 0, &Rule::hold);
                 let (result, _) = bench.spawn_in(|body| holding(read, twice, body));

@@ -165,6 +165,40 @@ fn a_push_producer_that_fills_the_queue_when_it_may_go_on_is_paused_again() {
     assert!(turns.len() > 4 && turns.len() % 2 == 0, "{told:?}");
 }
 
+#[test]
+fn a_producer_is_asked_at_the_low_water_mark_and_not_before() {
+    for (pull, mark) in [(false, 0), (false, 10_000), (true, 0), (true, 10_000)] {
+        let (told, asked) = (Told::default(), Cell::new(0));
+        let mut looped = Looped::new();
+        let protocols = &mut looped.protocols;
+        // Small pieces, so that the queue shrinks step by step.
+        let mut dd = Command::new("dd");
+        dd.args(["bs=512", "of=/dev/null"]).fd(0, Channel::WritePipe).fd(2, Channel::Null);
+        let dd = protocols.add(spawn(&mut dd), ());
+        protocols.pump_mut().set_low_water(dd, 0, mark).unwrap();
+        let producer = told.then(|what, channel: &mut Transport<'_>| {
+            if ["resume", "produce"].contains(&what) {
+                assert!(channel.queued() <= mark, "{} are queued", channel.queued());
+                asked.set(asked.get() + 1);
+                // A push producer goes on until it is refused.
+                while !pull && channel.write(&[b'x'; 10_000]) == Ok(10_000) {}
+                channel.write(&[b'x'; 60_000]).unwrap();
+            }
+        });
+        fill(protocols, dd);
+        let producer = if pull { Producer::pull(producer) } else { Producer::push(producer) };
+        protocols.register_producer(dd, 0, producer).unwrap();
+        // What was refused before it came it does not know of; but this.
+        assert_eq!(protocols.pump_mut().write(dd, 0, b"x"), Ok(0));
+        looped.until(|protocols| {
+            assert!(protocols.take_panic().is_none());
+            asked.get() >= 20
+        });
+        looped.protocols.pump_mut().abort_all(dd).unwrap();
+        looped.finish();
+    }
+}
+
 // `twisted.internet.test.test_testing`: test_unregisterProducer
 #[test]
 fn an_unregistered_producer_is_told_nothing_more_and_another_may_come() {

@@ -28,13 +28,20 @@ pub(super) struct Terms {
     pub(super) limit: usize,
     /// And of these.
     pub(super) limits: Vec<(OwnedName, usize)>,
+    pub(super) huge_pages: bool,
     pub(super) timeout: Option<(Duration, Ladder)>,
     pub(super) drain: Option<Duration>,
 }
 
 impl Default for Terms {
     fn default() -> Self {
-        Self { limit: usize::MAX, limits: Vec::new(), timeout: None, drain: None }
+        Self {
+            limit: usize::MAX,
+            limits: Vec::new(),
+            huge_pages: false,
+            timeout: None,
+            drain: None,
+        }
     }
 }
 
@@ -111,7 +118,7 @@ impl<'i> Jobs<'i> {
         let kept = |info: &ChannelInfo| {
             let input = inputs.iter().rev().find(|(name, _)| info.is(name.get()));
             Kept {
-                captured: CaptureBuffer::new(terms.limit_of(info)),
+                captured: CaptureBuffer::new(terms.limit_of(info)).huge_pages(terms.huge_pages),
                 unsent: 0,
                 closed: CloseReason::Us,
                 input: input.map_or(&[], |(_, input)| input),

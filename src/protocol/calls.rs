@@ -110,7 +110,8 @@ impl<'h> Calls<'h> {
 
     /// Drops the handlers of children that were taken out of the pump.
     pub(super) fn forget_removed(&mut self) {
-        if core::mem::replace(&mut self.removals, self.pump.removals()) == self.removals {
+        let removals = self.pump.removals();
+        if core::mem::replace(&mut self.removals, removals) == removals {
             return;
         }
         let gone = |child: &ChildKey| self.pump.channel_infos(*child).is_none();

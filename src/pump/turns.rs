@@ -72,12 +72,12 @@ impl Note {
     pub(super) fn child(self) -> ChildKey {
         match self {
             Self::Made { child, .. }
+            | Self::Adopted { child, .. }
             | Self::TimedOut { child }
             | Self::Signalled { child, .. }
             | Self::Stopped { child, .. }
             | Self::Continued { child }
             | Self::Exited { child, .. }
-            | Self::Adopted { child, .. }
             | Self::NotStarted { child }
             | Self::Ended { child, .. } => child,
             Self::Fds(token, _)

@@ -2,6 +2,7 @@
 //! reports.
 
 use core::ffi::c_void;
+use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::AtomicU64;
 
@@ -145,6 +146,24 @@ fn page_size() -> usize {
     usize::try_from(size).unwrap_or(4096)
 }
 
+/// Asks for huge pages for the whole pages of this memory. Advice: no byte changes, and
+/// what the kernel can't do it leaves.
+pub(crate) fn prefer_huge_pages(memory: &mut [MaybeUninit<u8>]) {
+    #[cfg(linux)]
+    {
+        let page = page_size();
+        let ahead = memory.as_ptr().align_offset(page);
+        if let Some(from_first) = memory.get_mut(ahead..) {
+            let len = from_first.len() / page * page;
+            // SAFETY: pages that the caller has, mutably, which stay mapped and keep
+            // their contents: this advice says of what size they are to be.
+            unsafe { libc::madvise(from_first.as_mut_ptr().cast(), len, libc::MADV_HUGEPAGE) };
+        }
+    }
+    #[cfg(not(linux))]
+    let _ = memory;
+}
+
 /// A new mapping, all zero.
 fn map(len: usize, sharing: i32) -> Result<NonNull<c_void>, Errno> {
     let usable = libc::PROT_READ | libc::PROT_WRITE;
@@ -180,6 +199,36 @@ mod tests {
             word.store(7, Ordering::Relaxed);
             assert_eq!(word.load(Ordering::Relaxed), 7);
         }
+    }
+
+    #[cfg(linux)]
+    #[test]
+    fn the_whole_pages_of_some_memory_are_to_be_huge_and_nothing_around_them() {
+        extern crate std;
+        let page = page_size();
+        let base = map(8 * page, libc::MAP_PRIVATE).unwrap();
+        // SAFETY: the mapping just made, of which nothing else is used.
+        let memory: &mut [MaybeUninit<u8>] =
+            unsafe { core::slice::from_raw_parts_mut(base.as_ptr().cast(), 8 * page) };
+        // From within the second page to within the seventh.
+        prefer_huge_pages(&mut memory[page + 1..7 * page - 1]);
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let of = |at: usize| {
+            let begin = std::format!("{:x}-", base.as_ptr().addr() + at * page);
+            let rest = &maps[maps.find(&begin)?..];
+            rest.lines().find_map(|line| line.strip_prefix("VmFlags:"))
+        };
+        let is_huge = |flags: &str| flags.split(' ').any(|flag| flag == "hg");
+        match of(2) {
+            Some(flags) => {
+                assert!(is_huge(flags), "{flags}");
+                assert!(!is_huge(of(0).unwrap()) && !is_huge(of(6).unwrap()));
+            }
+            // A kernel without them refuses the advice.
+            None => assert!(of(0).is_some()),
+        }
+        // SAFETY: as above.
+        unsafe { unmap(base, 8 * page) };
     }
 
     #[test]

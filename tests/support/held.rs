@@ -29,6 +29,13 @@ struct Notice {
     data: [u64; 8],
 }
 
+impl Notice {
+    /// The first field of `struct seccomp_data`.
+    fn call(&self) -> libc::c_long {
+        libc::c_long::from(self.data[0] as i32)
+    }
+}
+
 /// `struct seccomp_notif_resp`.
 #[repr(C)]
 struct Answer {
@@ -47,26 +54,27 @@ const SEND: libc::Ioctl = libc::_IOWR::<Answer>(b'!' as u32, 1);
 const CONTINUE: u32 = 1;
 
 /// Runs `body` in a thread whose calls, and whose children's, are held where they
-/// are the rules', which it makes itself, by [`Rule::hold`]. `verdict` gets the pid of who
-/// makes the call, and how many were held before.
+/// are the rules', which it makes itself, by [`Rule::hold`]. `verdict` gets who
+/// makes the call, a thread's number, and which it is.
 pub(crate) fn holding<T: Send>(
     rules: impl FnOnce() -> Vec<Rule> + Send,
-    mut verdict: impl FnMut(i32, usize) -> Verdict,
+    mut verdict: impl FnMut(i32, libc::c_long) -> Verdict,
     body: impl FnOnce() -> T + Send,
 ) -> T {
-    let (sender, receiver) = mpsc::channel();
+    let (told, listeners) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel();
     let held = move || {
-        // SAFETY: the kernel has made this fd for us. Its number goes to whom it
-        // would belong without a filter.
-        let listener = unsafe { OwnedFd::from_raw_fd(install_with_listener(&rules())) };
-        sender.send(rustix::io::fcntl_dupfd_cloexec(&listener, ASIDE).unwrap()).unwrap();
-        drop(listener);
+        told.send(install_with_listener(&rules())).unwrap();
+        may_go_on.recv().unwrap();
         body()
     };
     thread::scope(|scope| {
         let thread = scope.spawn(held);
-        let listener = receiver.recv().unwrap();
-        let mut count = 0;
+        // SAFETY: the kernel has made this fd for us. Its number goes to whom it
+        // would belong without a filter.
+        let listener = unsafe { OwnedFd::from_raw_fd(listeners.recv().unwrap()) };
+        let listener = rustix::io::fcntl_dupfd_cloexec(&{ listener }, ASIDE).unwrap();
+        go_on.send(()).unwrap();
         while !thread.is_finished() {
             if !is_ready(&listener) {
                 continue;
@@ -77,8 +85,7 @@ pub(crate) fn holding<T: Send>(
                 // It has ended meanwhile.
                 continue;
             }
-            answer(&listener, &notice, verdict(notice.pid as i32, count));
-            count += 1;
+            answer(&listener, &notice, verdict(notice.pid as i32, notice.call()));
         }
         drop(listener);
         match thread.join() {

@@ -85,7 +85,7 @@ impl Pump {
     ///
     /// A process that has made a session of its own, as daemons do, has left that of
     /// `child`, and so have those that it starts. Where nothing may get away, have the
-    /// child begin a pid namespace ([`namespaces`](crate::Command::namespaces)) or a
+    /// child begin a pid namespace ([`unshare`](crate::Command::unshare)) or a
     /// cgroup ([`kill_cgroup`](crate::kill_cgroup)).
     ///
     /// # When they are found
