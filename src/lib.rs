@@ -68,7 +68,8 @@
 //! handler is a value with methods ([`ProcessHandler`], [`ChannelHandler`]) or a
 //! closure ([`OnEvent`], [`OnData`], or [`Framed`] for lines and other frames). It
 //! writes, closes, pauses, signals and adds children while it is called. One that
-//! panics takes its own child down and no other.
+//! panics takes its own child down and no other. What is written may come from a
+//! [`Producer`], as fast as the child takes it.
 //!
 //! ```
 //! use forkplan::{Channel::*, Command, Framed, Lines, OnData, Protocols};
@@ -150,7 +151,8 @@
 //!   its [`Step`](plan::Step) and [`Subject`].
 //! * **Success means that the program was reached.** A child that is killed on
 //!   its way there is an error, not a program that started.
-//! * **One owner.** Nothing here waits for any child but its own, installs a
+//! * **One owner.** Nothing here waits for any child but its own (and, where
+//!   [asked](Pump::adopt_orphans), those that they have left behind), installs a
 //!   handler, changes a disposition, or starts a thread. Other code that waits
 //!   for all children costs the exit status at worst, never a hang.
 //! * **CLOEXEC from birth.** No fd made here leaks into a program that another
@@ -208,6 +210,7 @@ pub use crate::command::{
     Scheduler, UNLIMITED,
 };
 pub use crate::helpers::Output;
+pub use crate::helpers::capture::CaptureBuffer;
 pub use crate::helpers::captured::{Captured, ChannelOutput};
 pub use crate::helpers::communicate::Communicate;
 pub use crate::helpers::parallel::{Parallel, Progress};
@@ -216,13 +219,13 @@ pub use crate::helpers::wait::{wait_all, wait_any};
 pub use crate::inherited::{Inherited, InheritedError};
 pub use crate::plan::Plan;
 pub use crate::protocol::{
-    ChannelHandler, Frame, FrameError, Framed, Framing, HandlerPanic, LengthPrefixed, Lines,
-    OnData, OnEvent, Prefix, PrefixTooSmall, Process, ProcessHandler, Protocols, RunError,
-    Transport,
+    ChannelHandler, Frame, FrameError, Framed, Framing, FromReader, HandlerPanic, LengthPrefixed,
+    Lines, OnData, OnEvent, Prefix, PrefixTooSmall, Process, ProcessHandler, Producer, Protocols,
+    PullProducer, PushProducer, RunError, Transport,
 };
 pub use crate::pump::{
-    Backend, Change, ChannelError, ChannelState, ChildKey, CloseReason, EmbeddedPump, Event,
-    Ladder, Lost, Pump, PumpGuard, Removed, SourceKey,
+    AdoptError, Backend, Change, ChannelError, ChannelState, ChildKey, CloseReason, EmbeddedPump,
+    Event, Ladder, Lost, Pump, PumpGuard, Removed, SourceKey,
 };
 pub use crate::signal::{Signal, UnknownSignal};
 pub use crate::spawn::{Launcher, Opened, Prepared, SpawnError, Subject};

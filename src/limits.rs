@@ -36,9 +36,13 @@ pub(crate) const SHARED_FD_MAX: i32 = 1024;
 /// table is small.
 pub(crate) const SLOT_FD_MAX: i32 = 256;
 
-/// Stacks that a launcher keeps for spawns that have none of their own. More of
-/// them at once map one each.
+/// Stacks that are kept for the commands that will be prepared next. More of them at
+/// once map one each.
 pub(crate) const KEPT_STACKS_MAX: usize = 16;
+
+/// The least capacity for which captured output asks for huge pages: two of the usual
+/// size, so that one of them is whole wherever the memory begins.
+pub(crate) const HUGE_CAPTURE_MIN: usize = 4 << 20;
 
 /// Bytes of directory entries that the child reads at once when it has to walk
 /// `/proc/self/fd`. They lie on its stack.
@@ -117,6 +121,12 @@ pub(crate) const LOOKS_AT_ONCE_MAX: u32 = 16;
 
 /// Time between two `waitpid` of a child for which the kernel has no pidfd.
 pub(crate) const WAIT_TICK_MILLIS: u64 = 10;
+
+/// Time between two looks for orphans that nothing has announced.
+pub(crate) const ORPHAN_TICK: Duration = Duration::from_secs(1);
+
+/// Lists of children that one look reads, until two of them are the same.
+pub(crate) const CHILD_LISTS_MAX: usize = 8;
 
 // What is lent can be shared.
 const_assert!(SLOT_FD_MAX <= SHARED_FD_MAX);

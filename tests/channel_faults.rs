@@ -16,6 +16,7 @@ use std::path::Path;
 use forkplan::{Channel, Command, NamedPipe};
 use kinds::{ENDLESS, KINDS};
 use support::seccomp::{Rule, under};
+use support::state::State;
 use support::{PATHS, fds_of_self, in_subprocess, no_child_is_left};
 
 /// No call fails with this by itself, and nothing is tried again for it.
@@ -81,12 +82,12 @@ fn a_fault_at_any_call_closes_what_was_made_and_nothing_that_was_given() {
                     command.fds([5, 6], make(dir.path()));
                     command.fd(7, NamedPipe::write(dir.path().join("after")).create(0o600));
                     let mut prepared = command.prepare().unwrap();
-                    let (fds, there) = (fds_of_self(), files(dir.path()));
+                    let (state, there) = (State::now(), files(dir.path()));
                     let spawn = || prepared.spawn().map(|mut child| child.wait().unwrap());
                     if let Err(error) = under(&[rule], spawn) {
                         met.insert(call);
                         assert_eq!(error.raw_os_error(), Some(STRANGE), "{name}, {call}: {error}");
-                        assert_eq!(fds_of_self(), fds, "{name}, {call}");
+                        State::now().assert_is(&state, format!("{name}, {call}"));
                         assert_eq!(files(dir.path()), there, "{name}, {call}");
                         let still_open = witness.read(&mut [0]).unwrap_err();
                         assert_eq!(still_open.kind(), std::io::ErrorKind::WouldBlock);

@@ -126,6 +126,15 @@ fn input_for_what_is_no_input_is_refused_before_anything_is_spawned() {
 }
 
 #[test]
+fn large_output_is_the_same_in_huge_pages() {
+    let input: Vec<u8> = much().iter().copied().cycle().take(9_000_000).collect();
+    for huge in [false, true] {
+        let captured = Command::new("cat").communicate(&input).huge_pages(huge).run().unwrap();
+        assert!(captured.stdout() == input, "huge pages {huge}");
+    }
+}
+
+#[test]
 fn what_is_beyond_a_limit_is_read_counted_and_dropped() {
     let script = "head -c 2000000 /dev/zero; printf abcdef >&2; printf ghi >&5";
     let captured =

@@ -8,6 +8,8 @@
 //!         cargo test --release --test proof_storms
 #![cfg(target_os = "linux")]
 
+#[path = "support/pid_namespace.rs"]
+mod pid_namespace;
 mod support;
 
 use core::ptr;
@@ -21,6 +23,7 @@ use std::thread;
 
 use forkplan::Channel::{Null, ReadPipe};
 use forkplan::{Command, Features, OnDrop, Signal, SignalError};
+use pid_namespace::{in_a_pid_namespace, next_pid};
 use rustix::fs::{SeekFrom, seek};
 use support::storm::{count_handlers, hits_in_children, hits_in_parent, in_a_storm};
 use support::{
@@ -286,45 +289,6 @@ fn waits_end_where_sigchld_is_ignored() {
         assert!(no_child_is_left());
         assert_eq!(fds_of_self(), before);
     });
-}
-
-/// Lets the next process have this number, if it is free.
-fn next_pid(pid: u32) -> io::Result<()> {
-    fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string())
-}
-
-/// This process's children, and theirs, in a pid namespace of their own, where
-/// numbers come round again as often as one likes. `false` without privileges.
-fn in_a_pid_namespace(body: impl FnOnce()) -> bool {
-    // SAFETY: no pointers. The process is the test's own.
-    if unsafe { libc::unshare(libc::CLONE_NEWPID | libc::CLONE_NEWNS) } != 0 {
-        say("SKIPPED: no pid namespace without privileges");
-        return false;
-    }
-    // SAFETY: this process has one thread that matters, the harness's other one
-    // waits; the child leaves by `_exit`.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        let mount = |what: &str, flags| {
-            let what = std::ffi::CString::new(what).unwrap();
-            let target = if flags == 0 { c"/proc" } else { c"/" };
-            // SAFETY: C strings, and no data.
-            unsafe {
-                libc::mount(what.as_ptr(), target.as_ptr(), what.as_ptr(), flags, ptr::null())
-            }
-        };
-        // Not to be seen outside.
-        assert_eq!(mount("none", libc::MS_REC | libc::MS_PRIVATE), 0);
-        assert_eq!(mount("proc", 0), 0);
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
-        // SAFETY: ends this process and all of the namespace.
-        unsafe { libc::_exit(i32::from(result.is_err())) };
-    }
-    let mut status = 0;
-    // SAFETY: writes the status of a child made here.
-    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-    assert_eq!(status, 0);
-    true
 }
 
 #[test]

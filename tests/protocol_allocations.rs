@@ -8,7 +8,10 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::cell::Cell;
 use std::alloc::System;
 
-use forkplan::{ChildKey, Command, Framed, LengthPrefixed, Lines, OnData, Prefix, Protocols};
+use forkplan::{
+    Channel, ChildKey, Command, Framed, FromReader, LengthPrefixed, Lines, OnData, Prefix,
+    Producer, Protocols, PushProducer, Transport,
+};
 use support::{Watch, spawn};
 
 /// The system's allocator, counting for each thread what it asks for: the other
@@ -120,6 +123,51 @@ fn frames_cost_no_allocation() {
     };
     both();
     assert_eq!(allocations(both), 0);
+}
+
+/// Pushes until it is paused, and counts how often it was.
+struct Pusher<'c>(&'c Cell<usize>);
+
+impl PushProducer for Pusher<'_> {
+    fn pause(&mut self, _: &mut Transport<'_>) {
+        self.0.set(self.0.get() + 1);
+    }
+
+    fn resume(&mut self, channel: &mut Transport<'_>) {
+        while channel.write(&[0; 10_000]) == Ok(10_000) {}
+    }
+}
+
+#[test]
+fn established_producers_cost_no_allocation() {
+    let pauses = Cell::new(0);
+    let mut protocols = Protocols::new();
+    let keys = [(); 2].map(|()| {
+        // Small pieces, so that a pusher is faster.
+        let mut dd = Command::new("dd");
+        dd.args(["bs=512", "of=/dev/null"]).fd(0, Channel::WritePipe).fd(2, Channel::Null);
+        protocols.add(spawn(&mut dd), ())
+    });
+    let zeros = Producer::pull(FromReader::new(std::io::repeat(0)));
+    protocols.register_producer(keys[0], 0, zeros).unwrap();
+    protocols.register_producer(keys[1], 0, Producer::push(Pusher(&pauses))).unwrap();
+    // Each queue has its fill once.
+    for key in keys {
+        while protocols.pump_mut().write(key, 0, &[0; 10_000]) == Ok(10_000) {}
+    }
+    let watch = Watch::new();
+    let mut until_paused = |times| {
+        let (before, mut told) = (pauses.get(), 0);
+        while pauses.get() < before + times || told < 2 * times {
+            watch.poll_plain(protocols.pump_mut());
+            told += protocols.dispatch();
+        }
+    };
+    until_paused(20);
+    assert_eq!(allocations(|| until_paused(20)), 0);
+    for key in keys {
+        protocols.pump_mut().abort_all(key).unwrap();
+    }
 }
 
 #[test]

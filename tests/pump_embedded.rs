@@ -6,7 +6,7 @@ mod support;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Instant;
 
 use forkplan::{
@@ -240,6 +240,101 @@ fn a_source_that_the_set_does_not_take_is_looked_at_all_the_same() {
         pump.close(key, 0).unwrap();
         pump.close(first, 0).unwrap();
         drop(pump);
+        while !embedded.pump.pump().is_empty() {
+            embedded.turn();
+        }
+        assert_eq!(embedded.data(key), b"heard");
+    });
+}
+
+/// Who registers the fd relies on its number, and on nobody else having it.
+#[test]
+fn the_fd_is_the_same_whatever_pump_is_in_it() {
+    for backend in [Backend::Poll, Backend::Epoll, Backend::Foreign] {
+        let mut embedded = Embedded::new();
+        let fd = embedded.pump.as_raw_fd();
+        let set = epoll::create(CreateFlags::CLOEXEC).unwrap();
+        epoll::add(&set, embedded.pump.as_fd(), EventData::new_u64(1), EventFlags::IN).unwrap();
+        let is_seen = || {
+            let mut found = Vec::with_capacity(1);
+            let timeout = Timespec { tv_sec: 0, tv_nsec: 0 };
+            epoll::wait(&set, rustix::buffer::spare_capacity(&mut found), Some(&timeout)).unwrap();
+            !found.is_empty()
+        };
+        let first = embedded.add(&mut cat());
+        embedded.drain();
+        assert!(!is_seen());
+
+        let mut other = Pump::with_backend(backend).unwrap();
+        let second = other.add(cat().on_drop(OnDrop::Kill).spawn().unwrap());
+        core::mem::swap(&mut *embedded.pump.pump(), &mut other);
+        assert_eq!(embedded.pump.as_raw_fd(), fd);
+        assert!(is_seen(), "Made of the other is to be told");
+        embedded.drain();
+        assert!(!is_seen());
+
+        // The one that was taken out is nobody's here, and drives itself.
+        other.write(first, 0, b"outside").unwrap();
+        other.close(first, 0).unwrap();
+        let mut said = Vec::new();
+        while !other.is_empty() {
+            other.poll(Some(Duration::from_secs(1))).unwrap();
+            assert!(!is_seen());
+            while let Some(event) = other.next_event() {
+                if let Event::Data { bytes, .. } = event {
+                    said.extend_from_slice(bytes);
+                }
+            }
+        }
+        assert_eq!(said, b"outside");
+        drop(other);
+
+        embedded.pump.pump().write(second, 0, b"inside").unwrap();
+        embedded.until(|log| log.iter().any(|(_, seen)| matches!(seen, Seen::Data(..))));
+        assert_eq!(embedded.data(second), b"inside");
+        // And a third, while nobody has the one before any more.
+        drop(core::mem::take(&mut *embedded.pump.pump()));
+        assert_eq!(embedded.pump.as_raw_fd(), fd);
+        assert!(!is_seen());
+        let third = embedded.add(&mut cat());
+        assert!(is_seen());
+        embedded.pump.pump().close(third, 0).unwrap();
+        embedded.finish();
+    }
+}
+
+#[test]
+fn two_embedded_pumps_that_change_places_keep_their_fds() {
+    let (mut one, mut two) = (Embedded::new(), Embedded::new());
+    let fds = (one.pump.as_raw_fd(), two.pump.as_raw_fd());
+    let (of_one, of_two) = (one.add(&mut cat()), two.add(&mut cat()));
+    one.drain();
+    two.drain();
+    core::mem::swap(&mut *one.pump.pump(), &mut *two.pump.pump());
+    assert_eq!((one.pump.as_raw_fd(), two.pump.as_raw_fd()), fds);
+    assert!(!one.is_ready_within(0) && !two.is_ready_within(0));
+    one.pump.pump().write(of_two, 0, b"two").unwrap();
+    one.until(|log| log.iter().any(|(_, seen)| matches!(seen, Seen::Data(..))));
+    assert!(!two.is_ready_within(0));
+    one.pump.pump().close(of_two, 0).unwrap();
+    two.pump.pump().close(of_one, 0).unwrap();
+    one.finish();
+    two.finish();
+}
+
+#[test]
+fn a_pump_for_which_there_is_no_set_is_looked_at_all_the_same() {
+    alone("a_pump_for_which_there_is_no_set_is_looked_at_all_the_same", || {
+        let mut embedded = Embedded::new();
+        let mut other = Pump::new();
+        let key = other.add(cat().on_drop(OnDrop::Kill).spawn().unwrap());
+        refuse_syscall(libc::SYS_epoll_create1, libc::EMFILE);
+        core::mem::swap(&mut *embedded.pump.pump(), &mut other);
+        embedded.drain();
+        assert!(embedded.is_ready_within(0), "for nobody would tell when it is");
+        assert_eq!(embedded.pump.pump().backend(), Backend::Poll);
+        embedded.pump.pump().write(key, 0, b"heard").unwrap();
+        embedded.pump.pump().close(key, 0).unwrap();
         while !embedded.pump.pump().is_empty() {
             embedded.turn();
         }

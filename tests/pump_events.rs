@@ -174,11 +174,7 @@ fn a_child_that_has_ended_before_it_is_added_tells_all_the_same() {
         let child = Command::new("sh").args(["-c", "echo short; exit 4"]).spawn().unwrap();
         if round % 2 == 0 {
             // Wait for its end without reaping it.
-            let pid = child.id().unwrap();
-            let mut info = core::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
-            let options = libc::WEXITED | libc::WNOWAIT;
-            // SAFETY: writes the info.
-            unsafe { libc::waitid(libc::P_PID, pid, info.as_mut_ptr(), options) };
+            support::wait_for_end(child.id().unwrap());
         }
         let key = driver.pump.add(child);
         driver.finish();

@@ -83,36 +83,6 @@ fn a_signal_to_a_child_that_has_ended_and_is_not_reaped_is_no_error() {
     driver.finish();
 }
 
-// twisted#2535, cpython#127049
-#[test]
-fn a_child_that_somebody_else_reaped_exits_and_its_status_may_be_unknown() {
-    for without in [Features::empty(), Features::PIDFD] {
-        let mut driver = Driver::new();
-        let key = driver.add(Command::new("sh").args(["-c", "exit 9"]).without(without));
-        let pid = pid(&driver, key);
-        let mut status = 0;
-        // SAFETY: the child is ours and not reaped.
-        assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
-        driver.finish();
-        let exit = driver.exit(key).unwrap();
-        assert_eq!(exit.usage(), None);
-        match without.is_empty() {
-            // The kernel tells the status by the pidfd from Linux 6.15 on.
-            true => assert!([None, Some(9)].contains(&exit.code()), "{exit:?}"),
-            false => assert_eq!(exit.status(), None),
-        }
-        if without.is_empty() && kernel() >= (6, 15) {
-            assert_eq!(exit.code(), Some(9));
-        }
-    }
-}
-
-fn kernel() -> (u32, u32) {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap());
-    (parts.next().unwrap(), parts.next().unwrap())
-}
-
 #[test]
 fn a_program_that_ignores_sigchld_hears_of_the_end_of_its_children() {
     let name = "a_program_that_ignores_sigchld_hears_of_the_end_of_its_children";

@@ -6,8 +6,8 @@ mod support;
 
 use core::time::Duration;
 
-use forkplan::{Channel, ChildKey, CloseReason, Command, Event, Features, Signal};
-use support::{Driver, Random, Seen, TestPump, Watch};
+use forkplan::{CaptureBuffer, Channel, ChildKey, CloseReason, Command, Event, Features, Signal};
+use support::{Driver, Random, Seen, TestPump, Watch, owned};
 
 /// A stream of bytes that repeats after a prime number of them, so that a piece
 /// that is lost, doubled or moved does not fit.
@@ -236,4 +236,26 @@ fn a_channel_that_is_never_empty_does_not_keep_another_waiting() {
             driver.step();
         }
     }
+}
+
+#[test]
+fn output_beyond_a_limit_is_drained_and_counted() {
+    let mut driver = Driver::new();
+    let key = driver.sh("head -c 3000000 /dev/zero; echo last; echo error >&2");
+    let mut kept = [1, 2].map(|_| CaptureBuffer::new(10));
+    while !driver.pump.is_empty() {
+        driver.poll();
+        while let Some(event) = driver.pump.next_event() {
+            if let Event::Data { channel, bytes, .. } = &event {
+                let at = usize::from(*channel == 2.into());
+                kept[at].push(bytes);
+            }
+            driver.log.push(owned(event));
+        }
+        driver.pump.follow();
+    }
+    // It was stopped nowhere.
+    assert_eq!(driver.exit(key).and_then(|exit| exit.code()), Some(0));
+    assert_eq!((kept[0].bytes(), kept[0].dropped()), (&[0; 10][..], 2_999_995));
+    assert_eq!((kept[1].bytes(), kept[1].dropped()), (&b"error\n"[..], 0));
 }

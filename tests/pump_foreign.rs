@@ -121,3 +121,31 @@ fn what_was_not_told_yet_is_due_at_once() {
     foreign.pump.close(cat, 0).unwrap();
     foreign.finish();
 }
+
+#[test]
+fn a_source_that_is_said_to_be_ready_and_is_not_tells_nothing() {
+    let mut foreign = Loop::new();
+    foreign.pump.add(Command::new("true").on_drop(OnDrop::Kill).spawn().unwrap());
+    foreign.drain();
+    // Of sources that have gone, and whose places others get.
+    let gone: Vec<SourceKey> = foreign.watched.keys().copied().collect();
+    assert!(gone.len() >= 3);
+    foreign.finish();
+    let mut command = Command::new("cat");
+    let cat = foreign.pump.add(command.on_drop(OnDrop::Kill).spawn().unwrap());
+    foreign.drain();
+    let told = foreign.log.len();
+    let nobody = [0, 1 << 40, u64::MAX].map(SourceKey::from);
+    let keys: Vec<SourceKey> = foreign.watched.keys().copied().chain(gone).chain(nobody).collect();
+    for round in 0..3 {
+        for &key in &keys {
+            foreign.pump.on_ready(key, Readiness::all());
+        }
+        foreign.pump.poll(Some(Duration::ZERO)).unwrap();
+        foreign.drain();
+        assert_eq!(foreign.log.len(), told, "{round}: {:?}", foreign.log.last());
+    }
+    foreign.pump.close(cat, 0).unwrap();
+    foreign.finish();
+    assert!(matches!(foreign.log.last(), Some(Seen::Ended(exit)) if exit.success()));
+}

@@ -1,130 +1,16 @@
-//! Each step of the child fails, or kills it: the error names the step, and
-//! nothing is left.
+//! Children that are killed, or fail, in the middle of a search or at their very
+//! end. Each call of each step that fails, or kills: `tests/proof_errnos.rs`.
 
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
 mod support;
 
-use std::collections::HashSet;
-use std::io::ErrorKind;
-use std::os::fd::{AsRawFd, OwnedFd};
-
-use forkplan::Channel::{self, ReadPipe};
-use forkplan::plan::Step;
-use forkplan::{Command, Features, Prepared, Signal};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use support::faults::{STRANGE, Verdict, fault};
+use forkplan::{Command, Features, Signal};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use support::faults::STRANGE;
 use support::seccomp::{Rule, under};
-use support::{EXCLUSIONS, PATHS, description, fds_of_self, in_subprocess, no_child_is_left};
-
-/// The rule that hits this step of the child, and none of the parent's calls.
-fn rule_for(step: Step, verdict: Verdict<'_>) -> Rule {
-    const SETFD: i32 = libc::F_SETFD;
-    match step {
-        Step::Unshare { .. } => verdict(libc::SYS_close_range).with(2, 1 << 1),
-        Step::MarkRange { .. } => verdict(libc::SYS_close_range).with(2, 1 << 2),
-        Step::MarkListed { .. } => verdict(libc::SYS_getdents64),
-        Step::MarkEach { first, .. } => verdict(libc::SYS_fcntl).with(0, first).with(1, SETFD),
-        #[cfg(target_arch = "x86_64")]
-        Step::Dup2 { from, to } => verdict(libc::SYS_dup2).with(0, from).with(1, to),
-        #[cfg(not(target_arch = "x86_64"))]
-        Step::Dup2 { from, to } => verdict(libc::SYS_dup3).with(0, from).with(1, to).with(2, 0),
-        Step::DupCloexec { from, to } => {
-            verdict(libc::SYS_dup3).with(0, from).with(1, to).with(2, libc::O_CLOEXEC)
-        }
-        Step::ClearCloexec { fd } => verdict(libc::SYS_fcntl).with(0, fd).with(1, SETFD).with(2, 0),
-        Step::SetCloexec { fd } => verdict(libc::SYS_fcntl).with(0, fd).with(1, SETFD).with(2, 1),
-        Step::Chdir { .. } => verdict(libc::SYS_chdir),
-        // One sets, the other asks first.
-        Step::DefaultSignal { signal } => {
-            verdict(libc::SYS_rt_sigaction).with(0, signal).having(1, -1)
-        }
-        Step::ClearHandlers => verdict(libc::SYS_rt_sigaction).with(0, 1).with(1, 0),
-        // The masks that the parent sets are on its own stack.
-        Step::SignalMask { .. } => {
-            verdict(libc::SYS_rt_sigprocmask).with(0, libc::SIG_SETMASK).unless_on_this_stack(1)
-        }
-        Step::Exec { .. } => verdict(libc::SYS_execve),
-        other => panic!("a step without a fault test: {other}"),
-    }
-}
-
-/// Three fds of the parent's, for a map that needs every kind of step: two that
-/// change places and one that stays.
-struct Three([OwnedFd; 3]);
-
-impl Three {
-    fn new() -> Self {
-        Self([(); 3].map(|()| tempfile::tempfile().unwrap().into()))
-    }
-
-    fn command(&self) -> Command<'_> {
-        let [a, b, c] = &self.0;
-        let mut command = Command::new("/bin/true");
-        command
-            .current_dir("/")
-            .fd(a.as_raw_fd(), Channel::borrowed(b))
-            .fd(b.as_raw_fd(), Channel::borrowed(a))
-            .fd(c.as_raw_fd(), Channel::borrowed(c))
-            .fd(1, ReadPipe);
-        command
-    }
-}
-
-/// Calls `check` for each step of each kind of plan, in a process of its own.
-fn for_each_step(name: &str, check: impl Fn(&mut Prepared<'_>, usize)) {
-    in_subprocess(name, || {
-        // Of the slowest way of closing; and no core files.
-        let Rlimit { current, .. } = getrlimit(Resource::Nofile);
-        let current = current.map(|limit| limit.min(1024));
-        setrlimit(Resource::Nofile, Rlimit { current, maximum: current }).unwrap();
-        setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).unwrap();
-        let three = Three::new();
-        let mut kinds = HashSet::new();
-        for inherit in [false, true] {
-            for without in EXCLUSIONS {
-                let mut command = three.command();
-                command.without(without).inherit_unnamed_fds(inherit);
-                let mut prepared = command.prepare().unwrap();
-                let before = fds_of_self();
-                let steps = prepared.open().unwrap().plan().steps().to_vec();
-                kinds.extend(steps.iter().map(core::mem::discriminant));
-                for index in 0..steps.len() {
-                    check(&mut prepared, index);
-                    assert!(no_child_is_left());
-                    assert_eq!(fds_of_self(), before);
-                }
-                // The control: nothing but the fault was in the way.
-                assert!(prepared.spawn().unwrap().wait().unwrap().success());
-            }
-        }
-        // Every kind of step that there is has been here.
-        assert_eq!(kinds.len(), 13);
-    });
-}
-
-#[test]
-fn a_step_that_fails_is_named_with_its_errno() {
-    for_each_step("a_step_that_fails_is_named_with_its_errno", |prepared, index| {
-        let error = fault(prepared, index, |target| {
-            rule_for(target.step, &|number| Rule::errno(number, STRANGE))
-        });
-        assert_eq!(error.raw_os_error(), Some(STRANGE));
-        assert_eq!(error.signal(), None);
-        assert!(error.to_string().starts_with(description(&error).unwrap()), "{error}");
-    });
-}
-
-#[test]
-fn a_child_that_is_killed_at_a_step_is_no_child_that_started() {
-    let name = "a_child_that_is_killed_at_a_step_is_no_child_that_started";
-    for_each_step(name, |prepared, index| {
-        let error = fault(prepared, index, |target| rule_for(target.step, &Rule::kill));
-        assert_eq!((error.raw_os_error(), error.signal()), (None, Some(Signal::SYS)));
-        assert_eq!(error.kind(), ErrorKind::Other);
-        assert!(error.to_string().ends_with(": the child was killed by SIGSYS"), "{error}");
-    });
-}
+use support::state::State;
+use support::{EXCLUSIONS, PATHS, description, in_subprocess, no_child_is_left};
 
 #[test]
 fn a_candidate_in_the_middle_of_a_search_may_be_the_one() {
@@ -172,6 +58,23 @@ fn without_a_pidfd_a_killed_child_is_found_out_too() {
             let error = under(&kill, || prepared.spawn().unwrap_err());
             assert_eq!(error.signal(), Some(Signal::SYS));
             assert!(no_child_is_left());
+        }
+    });
+}
+
+#[test]
+fn a_child_that_has_failed_has_failed_however_it_ends() {
+    in_subprocess("a_child_that_has_failed_has_failed_however_it_ends", || {
+        setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).unwrap();
+        for without in EXCLUSIONS {
+            let mut command = Command::new("/nowhere/program");
+            let mut prepared = command.without(without).prepare().unwrap();
+            let before = State::of_process();
+            let opened = prepared.open().unwrap();
+            let error = under(&[Rule::kill(libc::SYS_exit_group)], || opened.spawn().unwrap_err());
+            assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{error}");
+            assert!(no_child_is_left());
+            State::of_process().assert_is(&before, "killed as it ends");
         }
     });
 }

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use forkplan::{Event, Pump};
+use forkplan::{CaptureBuffer, Event, Pump};
 
 use crate::actor;
 use crate::drain::{finish, flood, std_flood};
@@ -16,6 +16,8 @@ pub fn run(bench: &mut Bench) {
         bare("bare loop, 64 KiB, extend_from_slice", bytes),
         bare("bare loop again (A/A)", bytes),
         pump("forkplan, Pump, extend_from_slice", bytes),
+        captured("forkplan, Pump, CaptureBuffer", bytes, false),
+        captured("the same, huge pages", bytes, true),
         read_to_end("read_to_end of the blocking end", bytes),
         std_output("std, wait_with_output", bytes),
         subprocess("subprocess, capture", bytes),
@@ -75,6 +77,24 @@ fn pump(name: &str, bytes: u64) -> Contender<'_> {
             }
         }
         assert_eq!(all.len() as u64, bytes);
+    })
+}
+
+fn captured(name: &str, bytes: u64, huge_pages: bool) -> Contender<'_> {
+    let mut flood = flood(bytes);
+    let mut pump = Pump::new();
+    Contender::new(name, move || {
+        pump.add(flood.spawn().unwrap());
+        let mut all = CaptureBuffer::new(usize::MAX).huge_pages(huge_pages);
+        while !pump.is_empty() {
+            pump.poll(None).unwrap();
+            while let Some(event) = pump.next_event() {
+                if let Event::Data { bytes, .. } = event {
+                    all.push(bytes);
+                }
+            }
+        }
+        assert_eq!(all.bytes().len() as u64, bytes);
     })
 }
 

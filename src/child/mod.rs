@@ -293,6 +293,15 @@ impl Child {
         self.pidfd.replace(pidfd)
     }
 
+    /// Whether it has ended, and was not reaped yet. `None`: somebody has reaped it,
+    /// and its number may be another's.
+    pub(crate) fn has_ended(&self) -> Option<bool> {
+        if self.exit.is_some() {
+            return None;
+        }
+        process::has_ended(self.pid, self.pidfd()).ok()
+    }
+
     /// Whether it was stopped or goes on, since this was asked last. Reaps
     /// nobody.
     pub(crate) fn last_stop(&self) -> Option<Stop> {

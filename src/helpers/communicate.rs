@@ -85,6 +85,13 @@ impl<'i> Communicate<'_, 'i> {
         self
     }
 
+    /// Asks for huge pages for large outputs:
+    /// [`CaptureBuffer::huge_pages`](crate::CaptureBuffer::huge_pages).
+    pub fn huge_pages(mut self, prefer: bool) -> Self {
+        self.terms.huge_pages = prefer;
+        self
+    }
+
     /// Stops the child by `ladder` if it has not come to its end so long after it
     /// was spawned: neither is its exit the end, nor are closed channels. What it
     /// has written is kept.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use std::vec::Vec;
 
+use super::capture::CaptureBuffer;
 use super::captured::{Captured, ChannelOutput};
 use crate::channel::{ChannelInfo, Name, OwnedName};
 use crate::child::{Child, Exit, OnDrop};
@@ -27,13 +28,20 @@ pub(super) struct Terms {
     pub(super) limit: usize,
     /// And of these.
     pub(super) limits: Vec<(OwnedName, usize)>,
+    pub(super) huge_pages: bool,
     pub(super) timeout: Option<(Duration, Ladder)>,
     pub(super) drain: Option<Duration>,
 }
 
 impl Default for Terms {
     fn default() -> Self {
-        Self { limit: usize::MAX, limits: Vec::new(), timeout: None, drain: None }
+        Self {
+            limit: usize::MAX,
+            limits: Vec::new(),
+            huge_pages: false,
+            timeout: None,
+            drain: None,
+        }
     }
 }
 
@@ -73,8 +81,9 @@ struct Job<'i> {
 /// One channel of a child.
 #[derive(Debug)]
 struct Kept<'i> {
-    output: ChannelOutput,
-    limit: usize,
+    captured: CaptureBuffer,
+    unsent: usize,
+    closed: CloseReason,
     /// What was not taken yet.
     input: &'i [u8],
 }
@@ -109,13 +118,9 @@ impl<'i> Jobs<'i> {
         let kept = |info: &ChannelInfo| {
             let input = inputs.iter().rev().find(|(name, _)| info.is(name.get()));
             Kept {
-                output: ChannelOutput {
-                    bytes: Vec::new(),
-                    dropped: 0,
-                    unsent: 0,
-                    closed: CloseReason::Us,
-                },
-                limit: terms.limit_of(info),
+                captured: CaptureBuffer::new(terms.limit_of(info)).huge_pages(terms.huge_pages),
+                unsent: 0,
+                closed: CloseReason::Us,
                 input: input.map_or(&[], |(_, input)| input),
             }
         };
@@ -220,7 +225,7 @@ fn note(
     match event {
         Event::Data { channel, bytes, .. } => {
             if let Some(place) = job.place(channel) {
-                job.channels[place].keep(bytes);
+                job.channels[place].captured.push(bytes);
             }
             tell(Told::Data { index: job.index, channel, bytes });
         }
@@ -230,8 +235,8 @@ fn note(
         Event::Closed { channel, reason, unsent, .. } => {
             if let Some(place) = job.place(channel) {
                 let kept = &mut job.channels[place];
-                kept.output.unsent = unsent + kept.input.len();
-                kept.output.closed = reason;
+                kept.unsent = unsent + kept.input.len();
+                kept.closed = reason;
             }
         }
         Event::TimedOut { .. } => return Next::TimeIsOver(key),
@@ -251,16 +256,15 @@ impl Job<'_> {
     }
 
     fn captured(self, exit: Exit) -> Captured {
-        let channels = Vec::from(self.channels).into_iter().map(|kept| kept.output).collect();
+        let channels = Vec::from(self.channels).into_iter().map(Kept::into_output).collect();
         Captured { exit, timed_out: self.timed_out, infos: self.infos, channels }
     }
 }
 
 impl Kept<'_> {
-    fn keep(&mut self, bytes: &[u8]) {
-        let room = self.limit - self.output.bytes.len();
-        let (kept, dropped) = bytes.split_at(room.min(bytes.len()));
-        self.output.bytes.extend_from_slice(kept);
-        self.output.dropped += dropped.len() as u64;
+    fn into_output(self) -> ChannelOutput {
+        let Self { captured, unsent, closed, .. } = self;
+        let dropped = captured.dropped();
+        ChannelOutput { bytes: captured.into_bytes(), dropped, unsent, closed }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! * [`jobs`]: children in a pump, what they are fed and what is kept. All the
 //!   others are made of it.
+//! * [`capture`]: the beginning of an output, and how much is missing.
 //! * [`captured`]: what came of one child.
 //! * [`communicate`]: a conversation with limits.
 //! * [`pipeline`]: commands connected to each other.
@@ -20,6 +21,7 @@ use crate::child::{Child, Exit};
 use crate::command::Command;
 use crate::pump::ChannelError;
 
+pub(crate) mod capture;
 pub(crate) mod captured;
 pub(crate) mod communicate;
 mod jobs;

@@ -10,10 +10,11 @@ use std::vec::Vec;
 
 use super::failure::HandlerPanic;
 use super::handler::{ChannelHandler, ProcessHandler};
+use super::producer::Producer;
 use super::transport::{Added, Process, Transport};
 use crate::channel::ChannelInfo;
 use crate::child::OnDrop;
-use crate::pump::{ChildKey, Event, Pump};
+use crate::pump::{Ask, ChildKey, Event, News, Pump};
 use crate::signal::Signal;
 
 /// One child's handlers. One that is being called is not here.
@@ -22,17 +23,28 @@ struct Handlers<'h> {
     process: Option<Box<dyn ProcessHandler + 'h>>,
     /// By the channel's place among the child's; as long as it has to be.
     channels: Vec<Option<Box<dyn ChannelHandler + 'h>>>,
+    /// The same.
+    producers: Vec<Option<Producer<'h>>>,
     /// One has panicked. No other is set.
     torn_down: bool,
 }
 
 impl<'h> Handlers<'h> {
     fn channel(&mut self, place: usize) -> &mut Option<Box<dyn ChannelHandler + 'h>> {
-        if self.channels.len() <= place {
-            self.channels.resize_with(place + 1, || None);
-        }
-        &mut self.channels[place]
+        at(&mut self.channels, place)
     }
+
+    fn producer(&mut self, place: usize) -> &mut Option<Producer<'h>> {
+        at(&mut self.producers, place)
+    }
+}
+
+/// The place in a list that is as long as it has to be.
+fn at<T>(list: &mut Vec<Option<T>>, place: usize) -> &mut Option<T> {
+    if list.len() <= place {
+        list.resize_with(place + 1, || None);
+    }
+    &mut list[place]
 }
 
 /// The pump and the handlers.
@@ -45,11 +57,15 @@ pub(super) struct Calls<'h> {
     pub(super) panics: VecDeque<HandlerPanic>,
     handlers: HashMap<ChildKey, Handlers<'h>>,
     added: Vec<Added>,
+    /// How many children had been taken out of the pump when it was last looked.
+    removals: u64,
 }
 
 impl<'h> Calls<'h> {
     pub(super) fn new(pump: Pump) -> Self {
-        Self { pump, panics: VecDeque::new(), handlers: HashMap::new(), added: Vec::new() }
+        let removals = pump.removals();
+        let (panics, handlers, added) = (VecDeque::new(), HashMap::new(), Vec::new());
+        Self { pump, panics, handlers, added, removals }
     }
 
     pub(super) fn set_process(&mut self, child: ChildKey, handler: Box<dyn ProcessHandler + 'h>) {
@@ -77,8 +93,48 @@ impl<'h> Calls<'h> {
         }
     }
 
-    /// Whose turn the event is.
-    pub(super) fn route(&mut self, event: Event<'_>, channel: Option<(usize, &ChannelInfo)>) {
+    pub(super) fn set_producer(
+        &mut self,
+        child: ChildKey,
+        place: usize,
+        producer: Option<Producer<'h>>,
+    ) {
+        match self.open_entry(child) {
+            Some(handlers) => {
+                let old = core::mem::replace(handlers.producer(place), producer);
+                self.discard(child, old);
+            }
+            None => self.discard(child, producer),
+        }
+    }
+
+    /// Drops the handlers of children that were taken out of the pump.
+    pub(super) fn forget_removed(&mut self) {
+        let removals = self.pump.removals();
+        if core::mem::replace(&mut self.removals, removals) == removals {
+            return;
+        }
+        let gone = |child: &ChildKey| self.pump.channel_infos(*child).is_none();
+        let gone: Vec<ChildKey> = self.handlers.keys().copied().filter(gone).collect();
+        for child in gone {
+            let handlers = self.handlers.remove(&child);
+            self.discard(child, handlers);
+        }
+    }
+
+    /// Whose turn it is.
+    pub(super) fn route(&mut self, news: News<'_>, channel: Option<(usize, &ChannelInfo)>) {
+        match (news, channel) {
+            (News::Event(event), channel) => self.route_event(event, channel),
+            (News::Producer(child, ask), Some((place, info))) => {
+                self.call_producer(child, place, info, ask);
+            }
+            // A producer has a channel.
+            (News::Producer(..), None) => {}
+        }
+    }
+
+    fn route_event(&mut self, event: Event<'_>, channel: Option<(usize, &ChannelInfo)>) {
         let child = event.child();
         match (&event, channel) {
             (_, Some((place, info))) => {
@@ -96,6 +152,8 @@ impl<'h> Calls<'h> {
                 let handlers = self.handlers.remove(&child);
                 self.discard(child, handlers);
             }
+            // The orphan has no handler yet.
+            (Event::Adopted { leader, .. }, None) => self.call_process(*leader, event),
             (_, None) => self.call_process(child, event),
         }
     }
@@ -148,6 +206,25 @@ impl<'h> Calls<'h> {
         true
     }
 
+    fn call_producer(&mut self, child: ChildKey, place: usize, info: &ChannelInfo, ask: Ask) {
+        let Some(handlers) = self.handlers.get_mut(&child) else { return };
+        let Some(mut producer) = handlers.producers.get_mut(place).and_then(Option::take) else {
+            return;
+        };
+        let call = |process: &mut Process<'_>| {
+            let process = process.other(process.key());
+            producer.tell(ask, &mut Transport { process, info });
+        };
+        if self.caught(child, call) && ask != Ask::Stop {
+            if let Some(handlers) = self.handlers.get_mut(&child) {
+                *handlers.producer(place) = Some(producer);
+            }
+        } else {
+            self.discard(child, producer);
+        }
+        self.do_what_was_asked();
+    }
+
     /// One call. `false`: it has panicked, and its child is torn down.
     ///
     /// Nobody sees a broken state: the pump calls nobody, so what it was asked
@@ -186,6 +263,10 @@ impl<'h> Calls<'h> {
             match added {
                 Added::Process(child, handler) => self.set_process(child, handler),
                 Added::Channel(child, place, handler) => self.set_channel(child, place, handler),
+                Added::Producer(child, place, producer) => {
+                    self.set_producer(child, place, Some(producer));
+                }
+                Added::NoProducer(child, place) => self.set_producer(child, place, None),
             }
         }
     }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::transport::{Process, Transport};
 use crate::channel::Name;
 use crate::child::Exit;
-use crate::pump::{CloseReason, Event};
+use crate::pump::{ChildKey, CloseReason, Event};
 use crate::signal::Signal;
 
 /// The protocol of one channel: what is done with its events.
@@ -75,7 +75,8 @@ pub trait ChannelHandler {
             Event::Closed { reason, unsent, .. } => self.closed(channel, reason, unsent),
             Event::Idle { .. } => self.idle(channel),
             // Those of the process.
-            Event::TimedOut { .. }
+            Event::Adopted { .. }
+            | Event::TimedOut { .. }
             | Event::Signalled { .. }
             | Event::Stopped { .. }
             | Event::Continued { .. }
@@ -170,6 +171,7 @@ pub trait ProcessHandler {
     fn event(&mut self, process: &mut Process<'_>, event: Event<'_>) {
         match event {
             Event::Made { pid, .. } => self.made(process, pid),
+            Event::Adopted { child, pid, .. } => self.adopted(process, child, pid),
             Event::Data { channel, bytes, .. } => self.data(process, channel, bytes),
             Event::Fds { channel, count, .. } => self.fds(process, channel, count),
             Event::TeeFailed { channel, errno, .. } => self.tee_failed(process, channel, errno),
@@ -191,6 +193,13 @@ pub trait ProcessHandler {
     /// The child was added: [`Event::Made`]. First of all.
     fn made(&mut self, process: &mut Process<'_>, pid: Option<u32>) {
         let _ = (process, pid);
+    }
+
+    /// A process that it, or another of its session, has left behind is a child now:
+    /// [`Event::Adopted`]. Whose own events go to nobody, unless
+    /// [`process.other(orphan).on_process(handler)`](Process::on_process) says to whom.
+    fn adopted(&mut self, process: &mut Process<'_>, orphan: ChildKey, pid: u32) {
+        let _ = (process, orphan, pid);
     }
 
     /// Bytes came from a channel without a handler: [`Event::Data`].

@@ -1,6 +1,7 @@
 //! Handlers for processes and channels in place of a loop over events.
 //!
 //! * [`handler`]: who is told.
+//! * [`producer`]: who produces what is written.
 //! * [`transport`]: what he can do about it.
 //! * [`calls`]: one call of a handler, and what becomes of one that panics.
 //! * [`failure`]: what the dispatcher reports.
@@ -10,16 +11,18 @@ extern crate std;
 
 use core::fmt;
 use std::boxed::Box;
+use std::io;
 
 use self::calls::Calls;
 use crate::channel::Name;
 use crate::child::Child;
-use crate::pump::{ChannelError, ChildKey, Lent, Pump};
+use crate::pump::{ChannelError, ChildKey, Lent, Pump, Removed};
 
 mod calls;
 mod failure;
 mod framing;
 mod handler;
+mod producer;
 mod transport;
 
 pub use self::failure::{HandlerPanic, RunError};
@@ -27,6 +30,7 @@ pub use self::framing::{
     Frame, FrameError, Framed, Framing, LengthPrefixed, Lines, Prefix, PrefixTooSmall,
 };
 pub use self::handler::{ChannelHandler, OnData, OnEvent, ProcessHandler};
+pub use self::producer::{FromReader, Producer, PullProducer, PushProducer};
 pub use self::transport::{Process, Transport};
 
 /// A pump whose events go to handlers: one for each process, and one for each
@@ -45,6 +49,8 @@ pub use self::transport::{Process, Transport};
 ///   when this is dropped. Those that are set from a callback own what they use,
 ///   or share it (`Rc`).
 /// * All handlers of a child are dropped after its `Ended`.
+/// * What a channel is to write may come from a [`Producer`], as fast as the other
+///   side takes it.
 ///
 /// # A handler that panics
 ///
@@ -122,8 +128,65 @@ impl<'h> Protocols<'h> {
         Ok(())
     }
 
+    /// Sets who produces what a channel is to write: [`Producer`] says until when, and
+    /// [`PushProducer`] and [`PullProducer`] what he is told, from the next dispatch
+    /// on. If the channel takes nothing any more, that is to stop.
+    ///
+    /// # Errors
+    ///
+    /// There is no such child or channel, it is not one that we write to, or it has
+    /// a producer already. He is dropped then, untold.
+    pub fn register_producer<'n>(
+        &mut self,
+        child: ChildKey,
+        channel: impl Into<Name<'n>>,
+        producer: Producer<'h>,
+    ) -> Result<(), ChannelError> {
+        let place = self.calls.pump.set_producer(child, channel.into(), producer.form())?;
+        self.calls.set_producer(child, place, Some(producer));
+        Ok(())
+    }
+
+    /// Goes on without a channel's producer, which is dropped untold; the channel
+    /// stays open. No error if it has none.
+    ///
+    /// # Errors
+    ///
+    /// There is no such child or channel.
+    pub fn unregister_producer<'n>(
+        &mut self,
+        child: ChildKey,
+        channel: impl Into<Name<'n>>,
+    ) -> Result<(), ChannelError> {
+        let place = self.calls.pump.unset_producer(child, channel.into())?;
+        self.calls.set_producer(child, place, None);
+        Ok(())
+    }
+
+    /// Takes a child out, as [`Pump::remove`] does, with its errors. Its handlers and
+    /// producers are dropped, untold. (Those of a child that was taken out through
+    /// [`pump_mut`](Self::pump_mut) or by a handler are at the next dispatch.)
+    ///
+    /// ```
+    /// use forkplan::{Command, OnEvent, Protocols};
+    ///
+    /// let mut protocols = Protocols::new();
+    /// let cat = Command::new("cat").spawn()?;
+    /// let cat = protocols.add(cat, OnEvent(|_, _| unreachable!("nothing was dispatched")));
+    /// let mut child = protocols.remove(cat)?.child;
+    /// drop(child.take(0)); // it reads the end of file
+    /// assert!(child.wait()?.success());
+    /// protocols.run()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn remove(&mut self, child: ChildKey) -> io::Result<Removed> {
+        let removed = self.calls.pump.remove(child);
+        self.calls.forget_removed();
+        removed
+    }
+
     /// Calls handlers for all that the pump has to tell, until it has to be
-    /// polled. Does not block. How many events that were.
+    /// polled. Does not block. How many events, and calls of producers, that were.
     ///
     /// As much work as [`Pump::next_event`] does until it has none, and what the
     /// handlers do.
@@ -135,11 +198,12 @@ impl<'h> Protocols<'h> {
         told
     }
 
-    /// Calls the handlers for one event. Does not block. `false`: there was none.
+    /// Calls the handlers for one event, or a producer once. Does not block. `false`: there was none.
     pub fn dispatch_one(&mut self) -> bool {
         let Self { lent, calls } = self;
-        let Some((event, channel)) = calls.pump.next_lent(lent) else { return false };
-        calls.route(event, channel);
+        calls.forget_removed();
+        let Some((news, channel)) = calls.pump.next_lent(lent) else { return false };
+        calls.route(news, channel);
         true
     }
 
@@ -181,8 +245,9 @@ impl<'h> Protocols<'h> {
         &mut self.calls.pump
     }
 
-    /// The pump, with its children. The handlers are dropped.
-    pub fn into_pump(self) -> Pump {
+    /// The pump, with its children. Handlers and producers are dropped, untold.
+    pub fn into_pump(mut self) -> Pump {
+        self.calls.pump.unset_producers();
         self.calls.pump
     }
 }

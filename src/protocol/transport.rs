@@ -7,6 +7,7 @@ use std::boxed::Box;
 use std::vec::Vec;
 
 use super::handler::{ChannelHandler, ProcessHandler};
+use super::producer::Producer;
 use crate::channel::{ChannelInfo, Name};
 use crate::child::{Child, SignalError};
 use crate::pump::{ChannelError, ChildKey, Pump};
@@ -16,6 +17,8 @@ use crate::signal::Signal;
 pub(super) enum Added {
     Process(ChildKey, Box<dyn ProcessHandler>),
     Channel(ChildKey, usize, Box<dyn ChannelHandler>),
+    Producer(ChildKey, usize, Producer<'static>),
+    NoProducer(ChildKey, usize),
 }
 
 /// A process, as its handlers see it while they are called.
@@ -110,6 +113,36 @@ impl Process<'_> {
         Ok(())
     }
 
+    /// Sets who produces what one of its channels is to write, and owns what he uses,
+    /// or shares it. [`Protocols::register_producer`](crate::Protocols::register_producer),
+    /// with the same errors.
+    pub fn register_producer<'n>(
+        &mut self,
+        channel: impl Into<Name<'n>>,
+        producer: Producer<'static>,
+    ) -> Result<(), ChannelError> {
+        let place = self.pump.set_producer(self.child, channel.into(), producer.form())?;
+        self.added.push(Added::Producer(self.child, place, producer));
+        Ok(())
+    }
+
+    /// Goes on without a channel's producer, which is dropped when the handler
+    /// returns. [`Protocols::unregister_producer`](crate::Protocols::unregister_producer).
+    pub fn unregister_producer<'n>(
+        &mut self,
+        channel: impl Into<Name<'n>>,
+    ) -> Result<(), ChannelError> {
+        let place = self.pump.unset_producer(self.child, channel.into())?;
+        self.added.push(Added::NoProducer(self.child, place));
+        Ok(())
+    }
+
+    /// Has another handler told of the process from the next event on; who has it now
+    /// gets no more. It owns what it uses, or shares it.
+    pub fn on_process(&mut self, handler: impl ProcessHandler + 'static) {
+        self.added.push(Added::Process(self.child, Box::new(handler)));
+    }
+
     /// Adds another child to the same pump, with a handler that owns what it
     /// uses, or shares it. [`Protocols::add`](crate::Protocols::add).
     pub fn add(&mut self, child: Child, handler: impl ProcessHandler + 'static) -> ChildKey {
@@ -200,6 +233,19 @@ impl<'a> Transport<'a> {
     pub fn fail(&mut self, errno: i32) {
         // The one error is that there is nothing left to close.
         let _ = self.process.pump.fail(self.process.child, self.info.name(), errno);
+    }
+
+    /// Sets who produces what is written to it, and owns what he uses, or shares it.
+    /// [`Protocols::register_producer`](crate::Protocols::register_producer).
+    pub fn register_producer(&mut self, producer: Producer<'static>) -> Result<(), ChannelError> {
+        self.process.register_producer(self.info.name(), producer)
+    }
+
+    /// Goes on without its producer, which is dropped when the handler returns. No
+    /// effect if it has none.
+    pub fn unregister_producer(&mut self) {
+        // It fails if the child has ended, and then nothing is left to forget.
+        let _ = self.process.unregister_producer(self.info.name());
     }
 
     /// Stops reading from it. [`Pump::pause`].

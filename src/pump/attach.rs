@@ -7,6 +7,7 @@ use std::vec::Vec;
 
 use super::event::ChildKey;
 use super::lifecycle::Lifecycle;
+use super::orphans::Leaves;
 use super::slots::Slot;
 use super::source::Source;
 use super::time::Bounds;
@@ -113,6 +114,7 @@ impl Pump {
             exit_in_turn: false,
             bounds: Bounds::default(),
             account: None,
+            leaves: Leaves::default(),
         });
         self.count_in(key);
         self.notes.push_back(Note::Made { child: key, pid: None });

@@ -5,15 +5,17 @@ extern crate std;
 use core::ops::{Deref, DerefMut};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Pump;
-use super::backend::{Backend, Sources};
 use crate::sys::Errno;
+use crate::sys::epoll::Epoll;
+use crate::sys::poll::Interest;
 use crate::sys::wake::Wake;
 
-/// A pump that is one fd in a loop which is not ours: an epoll set of its own, in
-/// which are all sources, what is due, and what was not told yet. Linux.
+/// A pump that is one fd in a loop which is not ours: an epoll set, in which are
+/// the pump's own set with all sources, what is due, and what was not told yet. Linux.
 ///
 /// The fd is ready for reading exactly when `poll(Some(Duration::ZERO))` would
 /// find something to do. **When the fd is ready, poll with a timeout of zero, and
@@ -47,9 +49,20 @@ use crate::sys::wake::Wake;
 ///
 /// Children without a pidfd are looked at every 10 ms, as ever: the fd becomes
 /// ready for that.
+///
+/// The fd is this value's own, and the same as long as it lives. A caller who puts
+/// another pump in the place of the embedded one (`core::mem::swap`, `take`) has
+/// embedded that when the guard is dropped; the one taken out goes on as a pump with
+/// [`Backend::Epoll`](crate::Backend::Epoll). Should the kernel refuse another set then,
+/// the fd is always ready until it has one.
 #[derive(Debug)]
 pub struct EmbeddedPump {
     pump: Pump,
+    /// What the other loop watches. Not the pump's, which the caller may replace.
+    outer: Epoll,
+    /// The pump's set as it is in `outer`, kept open: so it can be taken out of there,
+    /// and a later one has neither its number nor its place.
+    inner: Option<Arc<Epoll>>,
     wake: Wake,
     /// The event is ready.
     raised: bool,
@@ -73,14 +86,14 @@ pub struct PumpGuard<'a>(&'a mut EmbeddedPump);
 
 impl EmbeddedPump {
     /// Embeds a pump, whatever its backend, with all that is in it. The error is
-    /// the kernel's, for the three fds that this takes; the pump is lost then.
-    pub fn new(mut pump: Pump) -> io::Result<Self> {
-        let wake = Wake::new()?;
-        pump.sources.go_over_to(Sources::with(Backend::Epoll)?)?;
-        let set = pump.sources.as_set_mut().ok_or(Errno::NOSYS)?;
-        set.share_with(wake.event())?;
-        set.share_with(wake.timer())?;
-        let mut embedded = Self { pump, wake, raised: false, armed: None };
+    /// the kernel's, for the four fds that this takes; the pump is lost then.
+    pub fn new(pump: Pump) -> io::Result<Self> {
+        let (outer, wake) = (Epoll::new()?, Wake::new()?);
+        for fd in [wake.event(), wake.timer()] {
+            outer.add(fd.as_raw_fd(), Interest::READ, 0)?;
+        }
+        let mut embedded = Self { pump, outer, inner: None, wake, raised: false, armed: None };
+        embedded.bind()?;
         embedded.settle();
         Ok(embedded)
     }
@@ -91,13 +104,30 @@ impl EmbeddedPump {
         PumpGuard(self)
     }
 
-    /// Brings the fd up to date with what the pump has to tell and what is due.
+    /// Puts the set of the pump that is here into the outer one, in place of that
+    /// which is there.
+    fn bind(&mut self) -> Result<(), Errno> {
+        let set = self.pump.sources.share()?;
+        if self.inner.as_ref().is_some_and(|inner| Arc::ptr_eq(inner, &set)) {
+            return Ok(());
+        }
+        if let Some(other) = self.inner.take() {
+            // It is in there, and open.
+            let _ = self.outer.remove(other.as_fd().as_raw_fd());
+        }
+        self.outer.add(set.as_fd().as_raw_fd(), Interest::READ, 0)?;
+        self.inner = Some(set);
+        Ok(())
+    }
+
+    /// Brings the fd up to date with the pump, what it has to tell and what is due.
     fn settle(&mut self) {
-        let Self { pump, wake, raised, armed } = self;
+        let bound = self.bind().is_ok();
+        let Self { pump, wake, raised, armed, .. } = self;
         if pump.timers.wait_for_clock() {
             let _ = pump.look_at_clock();
         }
-        let ready = pump.has_events() || pump.sources.hides_some();
+        let ready = !bound || pump.has_events() || pump.sources.hides_some();
         // Neither call fails for a reason that could be mended: an eventfd that
         // is raised once and a timerfd with a valid time.
         if ready != *raised && wake.set_event(ready).is_ok() {
@@ -134,15 +164,14 @@ impl Drop for PumpGuard<'_> {
     }
 }
 
-/// The set's.
+/// The same as long as the value lives.
 impl AsFd for EmbeddedPump {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // Who puts another pump in this one's place has embedded none.
-        self.pump.sources.as_set().map_or(self.wake.event(), AsFd::as_fd)
+        self.outer.as_fd()
     }
 }
 
-/// The set's.
+/// The same as long as the value lives.
 impl AsRawFd for EmbeddedPump {
     fn as_raw_fd(&self) -> RawFd {
         self.as_fd().as_raw_fd()

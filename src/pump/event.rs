@@ -39,7 +39,8 @@ pub struct ChildKey {
 
 /// What happened to a child.
 ///
-/// For one child: `Made` is first and `Ended` last, each once. A channel's
+/// For one child: `Made` is first and `Ended` last, each once; an orphan's first is
+/// `Adopted`. A channel's
 /// `Data` precede its `Closed`, which comes once. `Exited` comes when the
 /// process is reaped, whatever is still open: a grandchild that holds a channel
 /// delays `Ended` alone. No order is promised between channels, nor between
@@ -82,6 +83,16 @@ pub enum Event<'a> {
         /// came here, or [has no process](super::Pump::attach).
         pid: Option<u32>,
     },
+    /// A process that a child has left behind is a child now:
+    /// [`Pump::adopt_orphans`](super::Pump::adopt_orphans). It has no channels.
+    Adopted {
+        /// The orphan.
+        child: ChildKey,
+        /// The child that leads, or led, its session. It may have ended.
+        leader: ChildKey,
+        /// Its process id, until `Exited`.
+        pid: u32,
+    },
     /// Bytes came from a channel: at least one, or one message, which may be
     /// empty. They lie in the pump's buffer until its next call.
     Data {
@@ -111,7 +122,8 @@ pub enum Event<'a> {
         /// The channel.
         channel: Name<'a>,
     },
-    /// A channel took fewer bytes than it was given, and now its queue is
+    /// A channel took fewer bytes than it was given, or somebody has
+    /// [asked](super::Pump::notify_drained), and now its queue is
     /// empty, or at its [low-water mark](super::Pump::set_low_water).
     Drained {
         /// The child.
@@ -194,10 +206,11 @@ pub enum Event<'a> {
 }
 
 impl Event<'_> {
-    /// The child that this is about.
+    /// The child that this is about: of `Adopted` the orphan.
     pub fn child(&self) -> ChildKey {
         match *self {
             Self::Made { child, .. }
+            | Self::Adopted { child, .. }
             | Self::Data { child, .. }
             | Self::Fds { child, .. }
             | Self::HalfClosed { child, .. }
@@ -291,6 +304,8 @@ pub enum ChannelError {
     BadFdCount,
     /// The tee is no regular file.
     NoFile,
+    /// The channel has a [producer](crate::Producer), and one is the most.
+    HasProducer,
 }
 
 impl fmt::Display for ChannelError {
@@ -307,6 +322,7 @@ impl fmt::Display for ChannelError {
             Self::MessageTooLong => "the message is longer than the channel can send",
             Self::NoSocket => "the channel is no socket, which alone carries fds",
             Self::NoFile => "a tee is a regular file, which this is not",
+            Self::HasProducer => "the channel has a producer already",
             Self::BadFdCount => "fds want a byte to go with, and 253 is the most at once",
         })
     }

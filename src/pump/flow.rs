@@ -64,6 +64,55 @@ impl Pump {
         Ok(())
     }
 
+    /// Asks for [`Event::Drained`](super::Event::Drained) of a channel, though nobody
+    /// was refused bytes: it comes once, when the channel takes more and its queue is
+    /// empty or at its low-water mark, which may be at the next poll. So whoever writes
+    /// one piece for each has no more queued than that, and reads no further ahead
+    /// than the child does. Who asks again and writes nothing has his polls return at
+    /// once.
+    ///
+    /// The error: there is no such channel, or it takes no writes.
+    ///
+    /// ```
+    /// use forkplan::{Command, Event, Pump};
+    /// use std::io::Read;
+    ///
+    /// let mut file = std::fs::File::open("/etc/passwd")?;
+    /// let mut pump = Pump::new();
+    /// let cat = pump.add(Command::new("cat").spawn()?);
+    /// pump.notify_drained(cat, 0)?;
+    /// let (mut piece, mut back) = (vec![0; 4096], Vec::new());
+    /// while !pump.is_empty() {
+    ///     pump.poll(None)?;
+    ///     while let Some(event) = pump.next_event() {
+    ///         match event {
+    ///             Event::Drained { .. } => match file.read(&mut piece)? {
+    ///                 0 => pump.close(cat, 0)?,
+    ///                 len => {
+    ///                     // Less than a queue takes that is empty.
+    ///                     assert_eq!(pump.write(cat, 0, &piece[..len])?, len);
+    ///                     pump.notify_drained(cat, 0)?;
+    ///                 }
+    ///             },
+    ///             Event::Data { bytes, .. } => back.extend_from_slice(bytes),
+    ///             _ => {}
+    ///         }
+    ///     }
+    /// }
+    /// assert_eq!(back, std::fs::read("/etc/passwd")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn notify_drained<'n>(
+        &mut self,
+        child: ChildKey,
+        channel: impl Into<Name<'n>>,
+    ) -> Result<(), ChannelError> {
+        let (token, source) = self.slots.writable(child, channel.into())?;
+        source.outbox.owe_notice();
+        self.update(token);
+        Ok(())
+    }
+
     /// Sets how many bytes all channels of a child queue together at most. `None`,
     /// as without this call: as their marks say. What is queued above that stays.
     ///

@@ -7,7 +7,9 @@ use std::boxed::Box;
 use std::sync::Arc;
 use std::vec;
 
-use super::event::Event;
+use super::event::{ChildKey, Event};
+use super::feed::Ask;
+use super::turns::Note;
 use super::{Part, Pump, Token, Told};
 use crate::channel::{ChannelInfo, Name};
 
@@ -18,9 +20,17 @@ pub(crate) struct Lent {
     infos: Arc<[ChannelInfo]>,
 }
 
-/// An event, and the channel that it is about: its place among the child's, and
+/// What there is to be told.
+#[derive(Debug)]
+pub(crate) enum News<'l> {
+    Event(Event<'l>),
+    /// For the producer of a channel of this child.
+    Producer(ChildKey, Ask),
+}
+
+/// What is told, and the channel that it is about: its place among the child's, and
 /// what is known of it.
-pub(crate) type Addressed<'l> = (Event<'l>, Option<(usize, &'l ChannelInfo)>);
+pub(crate) type Addressed<'l> = (News<'l>, Option<(usize, &'l ChannelInfo)>);
 
 impl Pump {
     /// What its events can be lent from. Allocates a buffer as large as its own.
@@ -50,16 +60,22 @@ impl Pump {
             // Tokens of events are those of channels of children that have not ended.
             channel.map_or(Name::Fd(-1), |(_, info)| info.name())
         };
-        let event = match told {
+        let news = match told {
             Told::Data { token, len } => {
-                Event::Data { child: token.child, channel: name(token), bytes: &buffer[..len] }
+                let (child, channel) = (token.child, name(token));
+                News::Event(Event::Data { child, channel, bytes: &buffer[..len] })
+            }
+            Told::Note(Note::Producer(token, ask)) => {
+                name(token);
+                self.told_producer(token, ask);
+                News::Producer(token.child, ask)
             }
             Told::Note(note) => {
-                let event = note.event(name);
+                let event = note.event(name)?;
                 self.forget_ended(note);
-                event
+                News::Event(event)
             }
         };
-        Some((event, channel))
+        Some((news, channel))
     }
 }

@@ -47,6 +47,7 @@ mod tests {
     extern crate std;
     use super::Lifecycle;
     use proptest::prelude::*;
+    use std::vec;
     use std::vec::Vec;
 
     #[test]
@@ -76,6 +77,54 @@ mod tests {
         assert!(!life.channel_closed());
         assert!(life.channel_closed());
         assert!(life.has_exited());
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Fact {
+        Closed,
+        Exited,
+    }
+
+    /// What a life has come to, from nothing but the list of its facts.
+    fn has_ended(channels: usize, facts: &[Fact]) -> bool {
+        let closed = facts.iter().filter(|&&fact| fact == Fact::Closed).count();
+        closed == channels && facts.contains(&Fact::Exited)
+    }
+
+    fn take(life: &mut Lifecycle, fact: Fact) -> bool {
+        match fact {
+            Fact::Closed => life.channel_closed(),
+            Fact::Exited => life.exited(),
+        }
+    }
+
+    /// Whether every fact of every life of up to 12 channels is told as the list
+    /// says, the first end and no other.
+    fn agrees_with_the_list(take: fn(&mut Lifecycle, Fact) -> bool) -> bool {
+        let orders = |channels| (0..=channels).map(move |exit| (channels, exit));
+        (0..=12).flat_map(orders).all(|(channels, exit)| {
+            let mut facts = vec![Fact::Closed; channels];
+            facts.insert(exit, Fact::Exited);
+            let mut life = Lifecycle::new(channels);
+            (1..=facts.len()).all(|seen| {
+                let ended = has_ended(channels, &facts[..seen]);
+                let before = has_ended(channels, &facts[..seen - 1]);
+                take(&mut life, facts[seen - 1]) == (ended && !before)
+                    && life.has_exited() == (seen > exit)
+            })
+        })
+    }
+
+    #[test]
+    fn every_life_is_told_as_its_list_of_facts_says() {
+        assert!(agrees_with_the_list(take));
+    }
+
+    #[test]
+    fn control_another_rule_is_not_what_the_list_says() {
+        assert!(!agrees_with_the_list(|life, fact| take(life, fact) || life.has_exited()));
+        assert!(!agrees_with_the_list(|life, fact| take(life, fact) || life.open_channels == 0));
+        assert!(!agrees_with_the_list(|life, fact| take(life, fact) && fact == Fact::Exited));
     }
 
     proptest! {

@@ -68,7 +68,7 @@ impl Pump {
         if taken > 0 {
             fds.clear();
         }
-        self.update(token);
+        self.written(token, taken, bytes.len());
         Ok(taken)
     }
 
@@ -131,15 +131,16 @@ impl Pump {
                 Ok(0) => {}
                 Ok(sent) => {
                     fds.clear();
+                    self.written(token, sent, sent);
                     return Ok(sent);
                 }
                 Err(Errno::MSGSIZE) => return Err(ChannelError::MessageTooLong),
                 Err(errno) => return Ok(self.not_written(token, bytes, fds, errno)),
             }
         }
-        let queued = source.outbox.offer_message(bytes, fds);
-        self.update(token);
-        Ok(if queued { bytes.len() } else { 0 })
+        let taken = if source.outbox.offer_message(bytes, fds) { bytes.len() } else { 0 };
+        self.written(token, taken, bytes.len());
+        Ok(taken)
     }
 
     /// Takes what can't be written, for nobody reads it: it counts as unsent.

@@ -10,8 +10,10 @@
 //! * [`operations`]: what the caller does with channels.
 //! * [`messages`]: the same for messages and for fds that travel.
 //! * [`flow`]: how much is queued, and for whom together.
+//! * [`feed`]: what a producer is told, and when.
 //! * [`state`]: what is there, and how a child leaves again.
 //! * [`stops`]: processes that were stopped and go on.
+//! * [`orphans`]: processes that were left behind, and given to us.
 //! * [`embedded`], [`foreign`]: the same in a loop that is not ours.
 //! * [`lent`]: events for who uses the pump while he is told.
 //! * [`timers`], [`time`], [`ladder`]: what is due when, and what is done then.
@@ -31,6 +33,7 @@ use std::vec::Vec;
 use self::backend::Sources;
 use self::flow::Account;
 use self::lifecycle::Lifecycle;
+use self::orphans::{Leaves, Orphans};
 use self::slots::{Slot, Slots};
 use self::source::Source;
 use self::time::{Bounds, Clock};
@@ -47,6 +50,7 @@ mod attach;
 mod backend;
 mod embedded;
 mod event;
+mod feed;
 mod flow;
 mod foreign;
 mod ladder;
@@ -54,6 +58,7 @@ mod lent;
 mod lifecycle;
 mod messages;
 mod operations;
+mod orphans;
 mod outbox;
 mod slots;
 mod source;
@@ -66,9 +71,11 @@ mod turns;
 pub use self::backend::{Backend, SourceKey};
 pub use self::embedded::{EmbeddedPump, PumpGuard};
 pub use self::event::{ChannelError, ChildKey, CloseReason, Event};
+pub(crate) use self::feed::{Ask, Form};
 pub use self::foreign::Change;
 pub use self::ladder::Ladder;
-pub(crate) use self::lent::Lent;
+pub(crate) use self::lent::{Lent, News};
+pub use self::orphans::AdoptError;
 pub use self::state::{ChannelState, Lost, Removed};
 
 /// Children whose channels and ends are waited for together.
@@ -133,6 +140,8 @@ pub struct Pump {
     account: Option<Arc<Account>>,
     /// Children that run and are looked at for stops.
     watched: Vec<ChildKey>,
+    /// What is adopted of those whom a child leaves behind.
+    orphans: Orphans,
     timers: Timers,
     clock: Clock,
     /// When the clock was last read.
@@ -143,6 +152,8 @@ pub struct Pump {
     one_shot: bool,
     /// Who has had a turn and may have more, where nobody tells again.
     unfinished: Vec<Token>,
+    /// How many children were taken out.
+    removals: u64,
 }
 
 /// One source: a child's channel, or its process.
@@ -183,12 +194,14 @@ impl Pump {
             ticking: 0,
             account: None,
             watched: Vec::new(),
+            orphans: Orphans::default(),
             timers: Timers::default(),
             clock: Clock::system(),
             read_at: Instant::now(),
             leaving: Vec::new(),
             one_shot: false,
             unfinished: Vec::new(),
+            removals: 0,
         }
     }
 
@@ -209,7 +222,18 @@ impl Pump {
 
     /// Takes a child, with all its channels that were not taken before: they
     /// get `O_NONBLOCK`. Its first event is [`Event::Made`]. Allocates.
-    pub fn add(&mut self, mut child: Child) -> ChildKey {
+    pub fn add(&mut self, child: Child) -> ChildKey {
+        let pid = child.id();
+        let (key, refused) = self.insert(child);
+        self.notes.push_back(Note::Made { child: key, pid });
+        for (token, errno) in refused {
+            self.close_channel(token, CloseReason::Error(errno.raw_os_error()));
+        }
+        key
+    }
+
+    /// As above, without an event; and the channels that can't be served.
+    fn insert(&mut self, mut child: Child) -> (ChildKey, Vec<(Token, Errno)>) {
         let key = self.slots.next_key();
         let infos = child.ends().infos().clone();
         let mut sources: Box<[Source]> = infos
@@ -226,7 +250,6 @@ impl Pump {
             }
             source.place = self.sources.add(token, source.number(), source.interest(), false);
         }
-        let pid = child.id();
         let process = Token { child: key, part: Part::Process };
         let pidfd = child.pidfd().map(|pidfd| pidfd.as_raw_fd());
         let exit_place = pidfd.map(|fd| self.sources.add(process, fd, Interest::READ, false));
@@ -243,13 +266,10 @@ impl Pump {
             exit_in_turn,
             bounds,
             account: None,
+            leaves: Leaves::default(),
         });
         self.count_in(key);
-        self.notes.push_back(Note::Made { child: key, pid });
-        for (token, errno) in refused {
-            self.close_channel(token, CloseReason::Error(errno.raw_os_error()));
-        }
-        key
+        (key, refused)
     }
 
     /// Waits until something is ready, or `timeout` is over, or a signal
@@ -258,7 +278,8 @@ impl Pump {
     /// One poll(2) over all channels and processes. Does not block if events
     /// are left from before, nor if there is no child. Children for which the
     /// kernel has no pidfd are looked at every 10 ms, and so are those whose
-    /// [stops](Self::watch_stops) are watched.
+    /// [stops](Self::watch_stops) are watched; [orphans](Self::adopt_orphans) are
+    /// looked for every second.
     ///
     /// The error is poll's own: the pump is as before.
     pub fn poll(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
@@ -292,16 +313,22 @@ impl Pump {
     /// channel that is ready has its turn before another has its next.
     pub fn next_event(&mut self) -> Option<Event<'_>> {
         let mut buffer = core::mem::take(&mut self.buffer);
-        let told = self.turn(&mut buffer);
+        let told = loop {
+            match self.turn(&mut buffer) {
+                // Here is nobody who has one.
+                Some(Told::Note(Note::Producer(token, ask))) => self.told_producer(token, ask),
+                told => break told,
+            }
+        };
         self.buffer = buffer;
-        Some(match told? {
+        match told? {
             Told::Note(note) => self.tell(note),
-            Told::Data { token, len } => Event::Data {
+            Told::Data { token, len } => Some(Event::Data {
                 child: token.child,
                 channel: self.slots.name(token),
                 bytes: &self.buffer[..len],
-            },
-        })
+            }),
+        }
     }
 
     /// Goes on to the next thing that happened. What is read goes to `buffer`,

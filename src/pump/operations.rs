@@ -57,7 +57,7 @@ impl Pump {
             }
         }
         taken += source.outbox.offer(&bytes[taken..]);
-        self.update(token);
+        self.written(token, taken, bytes.len());
         Ok(taken)
     }
 

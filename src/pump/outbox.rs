@@ -23,8 +23,8 @@ pub(super) struct Outbox {
     /// What others hold too, with what this does.
     child: Option<Arc<Account>>,
     total: Option<Arc<Account>>,
-    /// Somebody was refused bytes and is owed a notice.
-    refused: bool,
+    /// Somebody was refused bytes, or has asked, and is owed a notice.
+    owes_notice: bool,
 }
 
 /// Bytes that one write may have in common: a message, or what of a stream goes
@@ -46,7 +46,7 @@ impl Outbox {
             low_water: 0,
             child: None,
             total: None,
-            refused: false,
+            owes_notice: false,
         }
     }
 
@@ -80,10 +80,10 @@ impl Outbox {
     }
 
     /// Whether room for a write is waited for: to write what is queued, or to
-    /// tell who was refused bytes though nothing is queued, as with a high-water
+    /// tell who is owed a notice though nothing is queued, as with a high-water
     /// mark of 0.
     pub(super) fn wants_room(&self) -> bool {
-        self.refused || !self.is_empty()
+        self.owes_notice || !self.is_empty()
     }
 
     /// Queues a beginning of `bytes`; how many were taken.
@@ -91,7 +91,7 @@ impl Outbox {
         let taken = self.room().min(bytes.len());
         self.bytes.extend(&bytes[..taken]);
         self.accounts().for_each(|account| account.add(taken));
-        self.refused |= taken < bytes.len();
+        self.owes_notice |= taken < bytes.len();
         match self.parcels.back_mut() {
             Some(last) => last.len += taken,
             None if taken > 0 => self.parcels.push_back(Parcel { len: taken, fds: Vec::new() }),
@@ -104,7 +104,7 @@ impl Outbox {
     /// `fds`; how many bytes were taken. The fds are left if none were.
     pub(super) fn offer_with(&mut self, bytes: &[u8], fds: &mut Vec<OwnedFd>) -> usize {
         let taken = self.room().min(bytes.len());
-        self.refused |= taken < bytes.len();
+        self.owes_notice |= taken < bytes.len();
         if taken > 0 {
             self.bytes.extend(&bytes[..taken]);
             self.accounts().for_each(|account| account.add(taken));
@@ -119,7 +119,7 @@ impl Outbox {
         let fits = bytes.len() <= self.room();
         match fits {
             true => drop(self.offer_with(bytes, fds)),
-            false => self.refused = true,
+            false => self.owes_notice = true,
         }
         fits
     }
@@ -158,9 +158,19 @@ impl Outbox {
         }
     }
 
+    /// Whether it is at its low-water mark.
+    pub(super) fn is_low(&self) -> bool {
+        self.bytes.len() <= self.low_water
+    }
+
+    /// As if somebody had been refused bytes.
+    pub(super) fn owe_notice(&mut self) {
+        self.owes_notice = true;
+    }
+
     /// Whether it is at its low-water mark and somebody has to be told. Asked once.
     pub(super) fn take_drained(&mut self) -> bool {
-        self.bytes.len() <= self.low_water && core::mem::take(&mut self.refused)
+        self.is_low() && core::mem::take(&mut self.owes_notice)
     }
 
     /// Forgets all, and closes fds that were to be sent; how many bytes that
@@ -171,7 +181,7 @@ impl Outbox {
         // The memory goes too: nothing is queued here again.
         self.bytes = VecDeque::new();
         self.parcels = VecDeque::new();
-        self.refused = false;
+        self.owes_notice = false;
         lost
     }
 }

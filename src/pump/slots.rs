@@ -10,6 +10,7 @@ use std::vec::Vec;
 use super::event::{ChannelError, ChildKey};
 use super::flow::Account;
 use super::lifecycle::Lifecycle;
+use super::orphans::Leaves;
 use super::source::{AfterFlush, Source};
 use super::time::Bounds;
 use super::{Part, Token};
@@ -34,6 +35,8 @@ pub(super) struct Slot {
     pub(super) bounds: Bounds,
     /// What is queued for it, if that is limited.
     pub(super) account: Option<Arc<Account>>,
+    /// Whether what it leaves behind is adopted.
+    pub(super) leaves: Leaves,
 }
 
 impl Slot {
@@ -122,11 +125,21 @@ impl Slots {
             .map(|(&Place { generation, .. }, index)| ChildKey { index, generation })
     }
 
+    /// Of all processes that are there and were not reaped.
+    pub(super) fn pids(&self) -> impl Iterator<Item = i32> {
+        let slots = self.places.iter().filter_map(|place| place.slot.as_ref());
+        slots.filter_map(|slot| slot.child.as_ref()?.id()).map(|pid| pid as i32)
+    }
+
     /// The source of a token that is still open.
     pub(super) fn source(&mut self, token: Token) -> Option<&mut Source> {
+        self.source_or_closed(token).filter(|source| source.end.is_some())
+    }
+
+    /// The source of a token.
+    pub(super) fn source_or_closed(&mut self, token: Token) -> Option<&mut Source> {
         let Part::Channel(part) = token.part else { return None };
-        let source = self.get_mut(token.child)?.sources.get_mut(part as usize)?;
-        source.end.is_some().then_some(source)
+        self.get_mut(token.child)?.sources.get_mut(part as usize)
     }
 
     /// The other half of a channel that has two, while that is open.

@@ -7,6 +7,7 @@ use std::boxed::Box;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::vec::Vec;
 
+use super::feed::Feed;
 use super::outbox::Outbox;
 use super::timers::Timer;
 use crate::channel::{EndInfo, Kind};
@@ -37,6 +38,7 @@ pub(super) struct Source {
     /// What becomes of it when the queue is written.
     pub(super) after_flush: AfterFlush,
     pub(super) outbox: Outbox,
+    pub(super) feed: Feed,
     /// Queued bytes that a failed write has lost.
     pub(super) unsent: usize,
     /// Nothing comes any more but what has arrived: the process was reaped, of a
@@ -111,6 +113,7 @@ impl Source {
             paused: false,
             after_flush: AfterFlush::Stay,
             outbox: Outbox::new(),
+            feed: Feed::None,
             unsent: 0,
             last_words: false,
             takes_fds: false,
@@ -143,7 +146,8 @@ impl Source {
     pub(super) fn interest(&self) -> Interest {
         let mut interest = Interest::empty();
         interest.set(Interest::READ, self.reading && !self.stopped());
-        interest.set(Interest::WRITE, self.writing && self.outbox.wants_room());
+        let wants_room = self.outbox.wants_room() || self.feed.wants_room();
+        interest.set(Interest::WRITE, self.writing && wants_room);
         let both_open = self.reading && self.writing;
         interest.set(Interest::HANGUP, self.writing && !(both_open && self.stopped()));
         interest

@@ -9,6 +9,7 @@ use std::vec::Vec;
 use super::event::{ChannelError, ChildKey};
 use super::slots::Slot;
 use super::source::{AfterFlush, Source};
+use super::turns::Note;
 use super::{Part, Pump, Token};
 use crate::channel::{Direction, Name};
 use crate::child::Child;
@@ -159,6 +160,7 @@ impl Pump {
         let Some(mut slot) = self.slots.remove(child) else {
             return Err(ChannelError::NoChild.into());
         };
+        self.orphan_let_go(child, &slot);
         let Some(mut process) = slot.child.take() else {
             return Err(ChannelError::NoProcess.into());
         };
@@ -191,9 +193,16 @@ impl Pump {
                 process.ends().put(at, end);
             }
         }
+        self.notes.retain(|note| !matches!(note, Note::Producer(of, _) if of.child == child));
         let before = self.notes.len();
         self.notes.retain(|note| note.child() != child);
+        self.removals += 1;
         Ok(Removed { child: process, untold: before - self.notes.len(), lost })
+    }
+
+    /// How many children were [removed](Self::remove).
+    pub(crate) fn removals(&self) -> u64 {
+        self.removals
     }
 
     /// Closes an fd of a source that has gone, when everybody has been told of

@@ -132,14 +132,15 @@ impl Pump {
         [self.next_due(), tick].into_iter().flatten().min()
     }
 
-    /// When the first of the timers that run is due.
+    /// When the first of the timers that run is due, or the next look for orphans.
     fn next_due(&mut self) -> Option<Instant> {
-        loop {
-            let (at, key) = self.timers.head()?;
+        let look = self.orphans.due();
+        while let Some((at, key)) = self.timers.head() {
             if self.timers.head_is_right(self.slots.timer(key)) {
-                return Some(at);
+                return Some(look.map_or(at, |look| look.min(at)));
             }
         }
+        look
     }
 
     pub(super) fn now(&mut self) -> Instant {
@@ -155,7 +156,7 @@ impl Pump {
     /// Reads the clock, if anybody waits for a time: does what is due, and says
     /// how long may be waited for what is not.
     pub(super) fn look_at_clock(&mut self) -> Option<Duration> {
-        if !self.timers.are_running() {
+        if !self.timers.are_running() && self.orphans.due().is_none() {
             return None;
         }
         let now = self.clock.now();
@@ -202,6 +203,7 @@ impl Pump {
     }
 
     fn do_what_is_due(&mut self, now: Instant) {
+        self.orphans_are_due(now);
         while let Some(entry) = self.timers.next_entry(now) {
             let key = entry.1;
             let Some(timer) = self.slots.timer(key) else { continue };

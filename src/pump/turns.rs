@@ -5,6 +5,7 @@ extern crate std;
 use std::os::fd::AsFd;
 
 use super::event::{ChildKey, CloseReason, Event};
+use super::feed::Ask;
 use super::slots::Slot;
 use super::source::{AfterFlush, Got};
 use super::{Part, Pump, Token};
@@ -15,12 +16,17 @@ use crate::signal::Signal;
 use crate::sys::poll::Readiness;
 use crate::sys::{Errno, fd};
 
-/// An event that needs no more work, until it is told.
+/// An event that needs no more work, until it is told, or what is for a producer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Note {
     Made {
         child: ChildKey,
         pid: Option<u32>,
+    },
+    Adopted {
+        child: ChildKey,
+        leader: ChildKey,
+        pid: u32,
     },
     /// So many fds came.
     Fds(Token, usize),
@@ -55,19 +61,39 @@ pub(super) enum Note {
         child: ChildKey,
         exit: Exit,
     },
+    Producer(Token, Ask),
 }
 
 impl Note {
     /// Whom it is about.
     pub(super) fn child(self) -> ChildKey {
-        self.event(|_| Name::Fd(-1)).child()
+        match self {
+            Self::Made { child, .. }
+            | Self::Adopted { child, .. }
+            | Self::TimedOut { child }
+            | Self::Signalled { child, .. }
+            | Self::Stopped { child, .. }
+            | Self::Continued { child }
+            | Self::Exited { child, .. }
+            | Self::Adopted { child, .. }
+            | Self::Ended { child, .. } => child,
+            Self::Fds(token, _)
+            | Self::HalfClosed(token)
+            | Self::Drained(token)
+            | Self::TeeFailed(token, _)
+            | Self::Closed { token, .. }
+            | Self::Idle(token)
+            | Self::Producer(token, _) => token.child,
+        }
     }
 
     /// The note as an event; `name` says how its channel is known, if it is
-    /// about one.
-    pub(super) fn event<'a>(self, name: impl FnOnce(Token) -> Name<'a>) -> Event<'a> {
-        match self {
+    /// about one. None, if it is for a producer.
+    pub(super) fn event<'a>(self, name: impl FnOnce(Token) -> Name<'a>) -> Option<Event<'a>> {
+        Some(match self {
+            Self::Producer(..) => return None,
             Self::Made { child, pid } => Event::Made { child, pid },
+            Self::Adopted { child, leader, pid } => Event::Adopted { child, leader, pid },
             Self::Fds(token, count) => {
                 Event::Fds { child: token.child, channel: name(token), count }
             }
@@ -89,13 +115,13 @@ impl Note {
             Self::Continued { child } => Event::Continued { child },
             Self::Exited { child, exit } => Event::Exited { child, exit },
             Self::Ended { child, exit } => Event::Ended { child, exit },
-        }
+        })
     }
 }
 
 impl Pump {
     /// The note as an event. A child that has ended is gone with it.
-    pub(super) fn tell(&mut self, note: Note) -> Event<'_> {
+    pub(super) fn tell(&mut self, note: Note) -> Option<Event<'_>> {
         self.forget_ended(note);
         note.event(|token| self.slots.name(token))
     }
@@ -199,6 +225,7 @@ impl Pump {
 
     /// A process's turn: reaps it if it has ended.
     pub(super) fn reap(&mut self, child: ChildKey) {
+        self.look_before_reaping(child);
         let Some(slot) = self.slots.get_mut(child) else { return };
         slot.exit_in_turn = false;
         if slot.life.has_exited() {
@@ -218,6 +245,7 @@ impl Pump {
         }
         self.notes.push_back(Note::Exited { child, exit });
         self.unwatch(child);
+        self.orphans_reaped(child);
         self.bound_drain(child);
         match ended {
             true => self.notes.push_back(Note::Ended { child, exit }),
@@ -234,6 +262,10 @@ impl Pump {
 
     /// Does what is to be done when the queue is written, if it is.
     pub(super) fn after_flush(&mut self, token: Token) {
+        let Some(source) = self.slots.source(token) else { return };
+        if source.after_flush != AfterFlush::Stay {
+            self.stop_producer(token);
+        }
         let Some(source) = self.slots.source(token) else { return };
         if source.outbox.is_empty() {
             match source.after_flush {
@@ -265,6 +297,7 @@ impl Pump {
         if by_peer && source.reading && source.after_flush != AfterFlush::Close {
             source.unsent += source.outbox.clear();
             source.writing = false;
+            self.stop_producer(token);
             return self.update(token);
         }
         if by_peer && source.after_flush != AfterFlush::Close && self.close_half(token) {
@@ -311,6 +344,7 @@ impl Pump {
         if let Some(end) = source.close() {
             self.leave(token, end);
         }
+        self.stop_producer(token);
         let slot = self.slots.get_mut(token.child)?;
         Some((unsent, slot.life.channel_closed()))
     }
@@ -331,8 +365,12 @@ impl Pump {
         if let Err(errno) = source.flush(&mut self.writer, writes) {
             return self.writing_failed(token, errno);
         }
+        let ask = if source.outbox.is_low() { source.feed.has_room() } else { None };
         if source.outbox.take_drained() && source.after_flush == AfterFlush::Stay {
             self.notes.push_back(Note::Drained(token));
+        }
+        if let Some(ask) = ask {
+            self.notes.push_back(Note::Producer(token, ask));
         }
         self.after_flush(token);
     }

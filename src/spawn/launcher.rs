@@ -19,9 +19,8 @@ use super::{Opened, Prepared, Scratch, SpawnError};
 use crate::channel::PassedFd;
 use crate::child::Child;
 use crate::command::Command;
-use crate::limits::{KEPT_STACKS_MAX, SLOT_FD_MAX};
+use crate::limits::SLOT_FD_MAX;
 use crate::plan::{Mapping, Step, number_of};
-use crate::sys::shelf::Shelf;
 use crate::sys::slot::Slot;
 use crate::sys::{Errno, Features, fd};
 
@@ -64,8 +63,6 @@ pub struct Launcher {
     /// A bit for each slot, set while it is free.
     free: [AtomicU64; WORDS],
     fallbacks: AtomicU64,
-    /// Of spawns that have prepared nothing.
-    stacks: Shelf<KEPT_STACKS_MAX>,
 }
 
 /// Enough bits for every number that a slot can have.
@@ -101,7 +98,7 @@ impl Launcher {
         held.sort_unstable_by_key(AsRawFd::as_raw_fd);
         let slots: Box<[Slot]> = held.into_iter().map(Slot::new).collect();
         let (free, fallbacks) = Default::default();
-        let launcher = Self { null, slots, free, fallbacks, stacks: Shelf::new() };
+        let launcher = Self { null, slots, free, fallbacks };
         (0..launcher.slots.len()).for_each(|at| launcher.set_free(at));
         Ok(launcher)
     }
@@ -123,10 +120,7 @@ impl Launcher {
         self.open(prepared)?.persist(true)
     }
 
-    /// [`Command::spawn`], with low numbers for what the child needs, and on a
-    /// stack that the launcher keeps for the next one: what a spawn of a command
-    /// that is not prepared has to map, and unmap after, otherwise. Up to 16 are
-    /// kept, each mapped when it is first needed.
+    /// [`Command::spawn`], with low numbers for what the child needs.
     ///
     /// ```
     /// use forkplan::{Command, Launcher};
@@ -138,12 +132,7 @@ impl Launcher {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn spawn_once(&self, command: &Command<'_>) -> Result<Child, SpawnError> {
-        let mut prepared = command.prepare_on(self.stacks.take())?;
-        let result = self.spawn(&mut prepared);
-        // The child does not use it any more: it has called exec, has ended, or
-        // has a copy.
-        self.stacks.keep(prepared.into_region());
-        result
+        self.spawn(&mut command.prepare()?)
     }
 
     /// How many spawns found too few free slots and went the ordinary way; also

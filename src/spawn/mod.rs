@@ -25,7 +25,7 @@ use crate::command::{Command, Namespaces, PlanError};
 use crate::plan::{Cell, Label, Mapping, Names, Step, Strings};
 use crate::sys::hook::Hook;
 use crate::sys::memory::Region;
-use crate::sys::{Errno, Features, numbers, signals};
+use crate::sys::{Features, numbers, signals};
 
 mod check;
 mod child_files;
@@ -158,8 +158,7 @@ impl Scratch {
 
 /// A stack for the children of one owner.
 fn new_region() -> Result<Region, PlanError> {
-    let system = |errno: Errno| PlanError::System { call: "mmap", errno: errno.raw_os_error() };
-    Region::map().map_err(system)
+    Region::get().map_err(|(call, errno)| PlanError::System { call, errno: errno.raw_os_error() })
 }
 
 /// The most steps that a plan can have. Each entry takes at most one step and a
@@ -201,11 +200,6 @@ impl Command<'_> {
 }
 
 impl<'fd> Prepared<'fd> {
-    /// The stack, which outlives it.
-    fn into_region(self) -> Region {
-        self.scratch.region
-    }
-
     /// A copy with a stack of its own, for another thread. Owned fds are shared,
     /// not duplicated. Allocates, and maps the stack: the one thing that the
     /// system can refuse.

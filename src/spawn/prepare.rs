@@ -19,22 +19,17 @@ use crate::channel::{Channel, ChannelInfo, Name, OwnedName};
 use crate::command::{Command, Mapped, Namespaces, PlanError};
 use crate::plan::{Finish, Label, Program, Step, Text, candidates, finish};
 use crate::signal::Signal;
-use crate::sys::memory::Region;
 use crate::sys::{Features, fd, signals};
 
 impl<'fd> Command<'fd> {
     /// Works out all that can be known before a spawn: checks the request,
     /// copies every string, looks up the environment and the ignored signals,
-    /// opens `/dev/null` where asked, and maps the child's stack.
+    /// opens `/dev/null` where asked, and maps the child's stack, unless one is left of a
+    /// command that was dropped (up to 16 stay mapped).
     ///
     /// A prepared command spawns again and again, without allocation. Nothing
     /// that is changed here or in the environment later touches it.
     pub fn prepare(&self) -> Result<Prepared<'fd>, PlanError> {
-        self.prepare_on(None)
-    }
-
-    /// With this stack, or a new one.
-    pub(super) fn prepare_on(&self, region: Option<Region>) -> Result<Prepared<'fd>, PlanError> {
         let channels = self.all_channels();
         let features = self.features(&channels)?;
         self.check_setup(features)?;
@@ -59,7 +54,7 @@ impl<'fd> Command<'fd> {
         let infos = infos(&channels, self.default_writer.as_ref())?;
         let openers = openers(&channels)?;
         let fixed = setup.before.len() + setup.after.len() + finish.len();
-        let region = region.map_or_else(new_region, Ok)?;
+        let region = new_region()?;
         let steps = steps_max(fixed, entries.len());
         let scratch = Scratch::new(region, entries.len(), openers.len(), steps);
         // Without it a cgroup could only be left out, when a spawn is tried again.

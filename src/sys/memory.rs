@@ -2,16 +2,21 @@
 //! reports.
 
 use core::ffi::c_void;
-use core::mem::ManuallyDrop;
+use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::AtomicU64;
 
+use super::shelf::Shelf;
 use super::{Errno, check, last_errno};
-use crate::limits::CHILD_STACK_SIZE;
+use crate::limits::{CHILD_STACK_SIZE, KEPT_STACKS_MAX};
 
 /// Bytes above the stack for the report's word: whole cache lines, so that the
 /// stack's top stays aligned.
 const WORD_ROOM: usize = 64;
+
+/// Regions that nobody uses just now, for any thread: mapping one and touching its
+/// pages is a sixth of a spawn that prepares too. They stay mapped.
+static KEPT: Shelf<KEPT_STACKS_MAX> = Shelf::new();
 
 /// One mapping: a guard page that may not be touched, the stack above it, and at
 /// its top the word in which a child that shares memory reports.
@@ -32,29 +37,25 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
+    /// One that nobody uses any more, or a new one. What is in it is not zero. An
+    /// error names the call that failed.
+    pub(crate) fn get() -> Result<Self, (&'static str, Errno)> {
+        let kept = KEPT.take().map(|base| Self { base, page: page_size() });
+        kept.map_or_else(Self::map, Ok)
+    }
+
     /// Maps a new one. Two syscalls; the pages come when they are touched.
-    pub(crate) fn map() -> Result<Self, Errno> {
+    fn map() -> Result<Self, (&'static str, Errno)> {
         let page = page_size();
-        let base = map(page + CHILD_STACK_SIZE, libc::MAP_PRIVATE)?;
-        // From here on `drop` unmaps.
-        let region = Self { base, page };
+        let base = map(page + CHILD_STACK_SIZE, libc::MAP_PRIVATE).map_err(|e| ("mmap", e))?;
         // SAFETY: the lowest page of the mapping just made.
-        check(unsafe { libc::mprotect(region.at(0), page, libc::PROT_NONE) })?;
-        Ok(region)
-    }
-
-    /// Gives the mapping up: from now on it belongs to whoever has the address.
-    pub(crate) fn into_base(self) -> NonNull<c_void> {
-        ManuallyDrop::new(self).base
-    }
-
-    /// Takes over what [`into_base`](Self::into_base) has given up.
-    ///
-    /// # Safety
-    ///
-    /// The address is of that function, and nobody else takes it over.
-    pub(crate) unsafe fn from_base(base: NonNull<c_void>) -> Self {
-        Self { base, page: page_size() }
+        if let Err(errno) = check(unsafe { libc::mprotect(base.as_ptr(), page, libc::PROT_NONE) }) {
+            // One without a guard is not to be kept.
+            // SAFETY: just made, and nobody has its address.
+            unsafe { unmap(base, page + CHILD_STACK_SIZE) };
+            return Err(("mprotect", errno));
+        }
+        Ok(Self { base, page })
     }
 
     fn at(&self, offset: usize) -> *mut c_void {
@@ -83,10 +84,11 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        let len = self.page + CHILD_STACK_SIZE;
-        // SAFETY: the whole mapping is ours; the borrow of a spawn has ended,
-        // and with it the child's use of the memory.
-        unsafe { libc::munmap(self.base.as_ptr(), len) };
+        // The borrow of a spawn has ended, and with it the child's use of the memory.
+        if let Err(base) = KEPT.keep(self.base) {
+            // SAFETY: the whole mapping is ours, and nobody else has its address.
+            unsafe { unmap(base, self.page + CHILD_STACK_SIZE) };
+        }
     }
 }
 
@@ -122,7 +124,7 @@ impl SharedWord {
 impl Drop for SharedWord {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours, and the borrow of the spawn has ended.
-        unsafe { libc::munmap(self.base.as_ptr(), self.page) };
+        unsafe { unmap(self.base, self.page) };
     }
 }
 
@@ -133,6 +135,24 @@ fn page_size() -> usize {
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     // POSIX lets no system be without one.
     usize::try_from(size).unwrap_or(4096)
+}
+
+/// Asks for huge pages for the whole pages of this memory. Advice: no byte changes, and
+/// what the kernel can't do it leaves.
+pub(crate) fn prefer_huge_pages(memory: &mut [MaybeUninit<u8>]) {
+    #[cfg(linux)]
+    {
+        let page = page_size();
+        let ahead = memory.as_ptr().align_offset(page);
+        if let Some(from_first) = memory.get_mut(ahead..) {
+            let len = from_first.len() / page * page;
+            // SAFETY: pages that the caller has, mutably, which stay mapped and keep
+            // their contents: this advice says of what size they are to be.
+            unsafe { libc::madvise(from_first.as_mut_ptr().cast(), len, libc::MADV_HUGEPAGE) };
+        }
+    }
+    #[cfg(not(linux))]
+    let _ = memory;
 }
 
 /// A new mapping, all zero.
@@ -147,9 +167,19 @@ fn map(len: usize, sharing: i32) -> Result<NonNull<c_void>, Errno> {
     NonNull::new(address).ok_or(Errno::NOMEM)
 }
 
+/// # Safety
+///
+/// All of it is the caller's, from [`map`], and used by nobody.
+unsafe fn unmap(base: NonNull<c_void>, len: usize) {
+    // It fails for addresses alone that `map` does not give.
+    // SAFETY: by this function's own contract.
+    unsafe { libc::munmap(base.as_ptr(), len) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::array::from_fn;
     use core::sync::atomic::Ordering;
 
     #[test]
@@ -159,6 +189,49 @@ mod tests {
             assert_eq!(word.load(Ordering::Relaxed), 0);
             word.store(7, Ordering::Relaxed);
             assert_eq!(word.load(Ordering::Relaxed), 7);
+        }
+    }
+
+    #[cfg(linux)]
+    #[test]
+    fn the_whole_pages_of_some_memory_are_to_be_huge_and_nothing_around_them() {
+        extern crate std;
+        let page = page_size();
+        let base = map(8 * page, libc::MAP_PRIVATE).unwrap();
+        // SAFETY: the mapping just made, of which nothing else is used.
+        let memory: &mut [MaybeUninit<u8>] =
+            unsafe { core::slice::from_raw_parts_mut(base.as_ptr().cast(), 8 * page) };
+        // From within the second page to within the seventh.
+        prefer_huge_pages(&mut memory[page + 1..7 * page - 1]);
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let of = |at: usize| {
+            let begin = std::format!("{:x}-", base.as_ptr().addr() + at * page);
+            let rest = &maps[maps.find(&begin)?..];
+            rest.lines().find_map(|line| line.strip_prefix("VmFlags:"))
+        };
+        let is_huge = |flags: &str| flags.split(' ').any(|flag| flag == "hg");
+        match of(2) {
+            Some(flags) => {
+                assert!(is_huge(flags), "{flags}");
+                assert!(!is_huge(of(0).unwrap()) && !is_huge(of(6).unwrap()));
+            }
+            // A kernel without them refuses the advice.
+            None => assert!(of(0).is_some()),
+        }
+        // SAFETY: as above.
+        unsafe { unmap(base, 8 * page) };
+    }
+
+    #[test]
+    fn regions_in_use_are_apart_and_no_more_are_kept_than_there_is_room_for() {
+        for _ in 0..2 {
+            let regions: [Region; KEPT_STACKS_MAX + 2] = from_fn(|_| Region::get().unwrap());
+            for (at, region) in regions.iter().enumerate() {
+                region.word().store(at as u64, Ordering::Relaxed);
+            }
+            for (at, region) in regions.iter().enumerate() {
+                assert_eq!(region.word().load(Ordering::Relaxed), at as u64);
+            }
         }
     }
 

@@ -97,7 +97,7 @@ mod child {
     pub(super) fn try_clone(asked: Features) -> Option<Features> {
         let try_unshare = asked.contains(Features::SHARED_FILES);
         let answer = Answer { try_unshare, ..Answer::default() };
-        let region = Region::map().ok()?;
+        let region = Region::get().ok()?;
         let argument = (&raw const answer).cast_mut().cast();
         let how = How { features: asked, exit_signal: 0, namespaces: 0, cgroup: None };
         let blocked = Blocked::all();

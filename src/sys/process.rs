@@ -218,7 +218,6 @@ pub(crate) fn cpu_set_size() -> usize {
 }
 
 /// A pidfd for a child that is not reaped.
-#[cfg(not(raw_syscalls))]
 pub(crate) fn open_pidfd(pid: c_int) -> Option<OwnedFd> {
     #[cfg(linux)]
     {

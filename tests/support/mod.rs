@@ -4,13 +4,20 @@
 #![allow(dead_code, unused_imports)]
 
 mod amount;
+pub(crate) mod errnos;
+pub(crate) mod fault_commands;
+mod fault_rules;
+pub(crate) mod fault_ways;
 pub(crate) mod faults;
+pub(crate) mod held;
 pub(crate) mod isolation;
 mod look;
 pub(crate) mod mounts;
 mod program;
 pub(crate) mod seccomp;
+pub(crate) mod state;
 pub(crate) mod storm;
+pub(crate) mod subjects;
 mod subprocess;
 mod terminal;
 pub(crate) mod trace;

@@ -7,6 +7,7 @@
 #[path = "pump.rs"]
 mod pump;
 
+use core::time::Duration;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -14,7 +15,8 @@ use forkplan::{
     ChannelHandler, Child, Command, Event, OnDrop, Process, ProcessHandler, Protocols, Transport,
 };
 
-pub(crate) use self::pump::{Random, Watch, alone, refuse_syscall};
+use self::pump::outer::Outer;
+pub(crate) use self::pump::{Random, TestPump, Watch, alone, refuse_syscall};
 
 /// Spawns. Should the test fail, the child is killed.
 pub(crate) fn spawn(command: &mut Command<'_>) -> Child {
@@ -41,6 +43,59 @@ pub(crate) fn drive(protocols: &mut Protocols<'_>) {
         protocols.dispatch();
     }
     assert!(!protocols.pump().has_events());
+}
+
+/// Handlers in the loop of a [`TestPump`].
+pub(crate) struct Looped<'h> {
+    pub(crate) protocols: Protocols<'h>,
+    outer: Option<Outer>,
+    watch: Watch,
+}
+
+impl Looped<'_> {
+    pub(crate) fn new() -> Self {
+        Self::with(TestPump::new())
+    }
+
+    pub(crate) fn with(pump: TestPump) -> Self {
+        let (pump, outer) = pump.into_parts();
+        Self { protocols: pump.into(), outer, watch: Watch::new() }
+    }
+
+    /// One poll, and all that it found; how much was told.
+    pub(crate) fn step(&mut self, timeout: Duration) -> usize {
+        self.watch.check(self.protocols.pump());
+        let pump = self.protocols.pump_mut();
+        match &mut self.outer {
+            Some(outer) => outer.poll(pump, Some(timeout)),
+            None => pump.poll(Some(timeout)),
+        }
+        .expect("poll");
+        self.protocols.dispatch()
+    }
+
+    /// Goes on until what is wanted is seen.
+    pub(crate) fn until(&mut self, mut seen: impl FnMut(&mut Protocols<'_>) -> bool) {
+        self.protocols.dispatch();
+        while !seen(&mut self.protocols) {
+            assert!(!self.protocols.pump().is_empty(), "all ended, and not seen");
+            self.step(Duration::from_secs(1));
+        }
+    }
+
+    /// Goes on until all children have ended.
+    pub(crate) fn finish(&mut self) {
+        self.until(|protocols| protocols.pump().is_empty());
+        assert!(!self.protocols.pump().has_events());
+    }
+
+    /// Nobody is told of anything. Only for children that wait for us.
+    pub(crate) fn assert_quiet(&mut self) {
+        self.protocols.dispatch();
+        for _ in 0..5 {
+            assert_eq!(self.step(Duration::from_millis(10)), 0);
+        }
+    }
 }
 
 /// What handlers were told, a line each.

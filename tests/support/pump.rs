@@ -12,8 +12,11 @@ use std::time::Instant;
 
 use forkplan::{Backend, ChildKey, CloseReason, Command, End, Event, Exit, OnDrop, Pump, Signal};
 
+#[cfg(target_os = "linux")]
+#[path = "orphans.rs"]
+pub(crate) mod orphans;
 #[path = "outer.rs"]
-mod outer;
+pub(crate) mod outer;
 pub(crate) use outer::TestPump;
 
 /// How long a test may take before it is taken for hung. No test comes near it
@@ -40,7 +43,7 @@ impl Watch {
         pump.poll(Some(Duration::from_secs(1))).expect("poll")
     }
 
-    fn check(&self, pump: &Pump) {
+    pub(crate) fn check(&self, pump: &Pump) {
         assert!(Instant::now() < self.0, "hung: {} children left", pump.len());
     }
 }
@@ -49,6 +52,7 @@ impl Watch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
     Made(Option<u32>),
+    Adopted(ChildKey, u32),
     Data(String, Vec<u8>),
     Fds(String, usize),
     HalfClosed(String),
@@ -68,6 +72,7 @@ pub(crate) enum Seen {
 pub(crate) fn owned(event: Event<'_>) -> (ChildKey, Seen) {
     match event {
         Event::Made { child, pid } => (child, Seen::Made(pid)),
+        Event::Adopted { child, leader, pid } => (child, Seen::Adopted(leader, pid)),
         Event::Data { child, channel, bytes } => {
             (child, Seen::Data(channel.to_string(), bytes.to_vec()))
         }
@@ -130,11 +135,10 @@ impl Driver {
     /// fd 9, with the channels that `map` adds to that.
     pub(crate) fn agent(&mut self, map: impl FnOnce(&mut Command<'_>)) -> Agent {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        ours.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "while read -r line <&9; do eval \"$line\"; done"]).fd(9, theirs);
         map(&mut command);
-        Agent { key: self.add(&mut command), control: BufReader::new(ours) }
+        Agent::on(self.add(&mut command), ours)
     }
 
     /// Notes what there is to be told.
@@ -249,8 +253,9 @@ impl Driver {
             let count = |is: fn(&Seen) -> bool| seen.iter().filter(|seen| is(seen)).count();
             let ends = count(|seen| matches!(seen, Seen::Ended(_)));
             let exits = count(|seen| matches!(seen, Seen::Exited(_)));
-            if !matches!(seen[0], Seen::Made(_)) || count(|s| matches!(s, Seen::Made(_))) != 1 {
-                fail("Made is first and once");
+            let begins = |seen: &Seen| matches!(seen, Seen::Made(_) | Seen::Adopted(..));
+            if !begins(seen[0]) || count(begins) != 1 {
+                fail("Made, or Adopted, is first and once");
             }
             let has_process = !self.attached.contains(&key);
             if ends != 1
@@ -302,6 +307,12 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
+    /// One that is told over `control`, which is its fd 9.
+    pub(crate) fn on(key: ChildKey, control: UnixStream) -> Self {
+        control.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { key, control: BufReader::new(control) }
+    }
+
     /// Has it run a line, without waiting.
     pub(crate) fn tell(&mut self, line: &str) {
         self.control.get_mut().write_all(format!("{line}\n").as_bytes()).expect("tell an agent");
@@ -339,6 +350,15 @@ impl Drop for Orphan {
         // SAFETY: no pointers. The caller knows the process to be running.
         unsafe { libc::kill(self.0, libc::SIGKILL) };
     }
+}
+
+/// Waits until a child of ours has ended, and leaves it to be reaped.
+pub(crate) fn wait_for_end(pid: u32) {
+    let mut info = core::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WNOWAIT;
+    // SAFETY: writes the info.
+    let waited = unsafe { libc::waitid(libc::P_PID, pid, info.as_mut_ptr(), options) };
+    assert_eq!(waited, 0, "{}", std::io::Error::last_os_error());
 }
 
 /// Runs `body` in a process of its own, for what a process has but once: the

@@ -39,6 +39,11 @@ impl Rule {
         Self::new(number, libc::SECCOMP_RET_KILL_PROCESS)
     }
 
+    /// The call is held: for [`super::held::holding`].
+    pub(crate) fn hold(number: libc::c_long) -> Self {
+        Self::new(number, libc::SECCOMP_RET_USER_NOTIF)
+    }
+
     /// The call is made, where others are not: for [`install_allowing`].
     pub(crate) fn allow(number: libc::c_long) -> Self {
         Self::new(number, libc::SECCOMP_RET_ALLOW)
@@ -46,6 +51,11 @@ impl Rule {
 
     fn new(number: libc::c_long, verdict: u32) -> Self {
         Self { number, conditions: Vec::new(), verdict }
+    }
+
+    /// The call that it is about.
+    pub(crate) fn call(&self) -> libc::c_long {
+        self.number
     }
 
     /// Only calls whose argument (from 0) has this value.
@@ -169,15 +179,21 @@ pub(crate) fn no_open(errno: i32) -> Vec<Rule> {
 
 /// Puts a filter on this thread, for good.
 pub(crate) fn install(rules: &[Rule]) {
-    load(rules, libc::SECCOMP_RET_ALLOW);
+    load(rules, libc::SECCOMP_RET_ALLOW, 0);
 }
 
 /// As above, but whoever makes a call without a rule is killed by `SIGSYS`.
 pub(crate) fn install_allowing(rules: &[Rule]) {
-    load(rules, libc::SECCOMP_RET_KILL_PROCESS);
+    load(rules, libc::SECCOMP_RET_KILL_PROCESS, 0);
 }
 
-fn load(rules: &[Rule], otherwise: u32) {
+/// As the first, and returns the number of an fd by which calls that are held are
+/// told. It is CLOEXEC, and the caller's.
+pub(crate) fn install_with_listener(rules: &[Rule]) -> i32 {
+    load(rules, libc::SECCOMP_RET_ALLOW, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)
+}
+
+fn load(rules: &[Rule], otherwise: u32, flags: libc::c_ulong) -> i32 {
     let mut program = Vec::new();
     rules.iter().for_each(|rule| rule.write(&mut program));
     program.push(ret(otherwise));
@@ -186,9 +202,10 @@ fn load(rules: &[Rule], otherwise: u32) {
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
     // SAFETY: the kernel copies the program.
     let result = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter)
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter)
     };
-    assert_eq!(result, 0, "seccomp: {}", std::io::Error::last_os_error());
+    assert!(result >= 0, "seccomp: {}", std::io::Error::last_os_error());
+    result as i32
 }
 
 /// Runs `body` in a thread under these rules.

@@ -19,7 +19,7 @@ pub(crate) const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("command", &["channel", "child", "signal", "sys"]),
     ("spawn", &["channel", "child", "command", "limits", "plan", "postfork", "signal", "sys"]),
     ("pump", &["channel", "child", "limits", "signal", "sys"]),
-    ("protocol", &["channel", "child", "pump", "signal", "sys"]),
+    ("protocol", &["channel", "child", "limits", "pump", "signal", "sys"]),
     ("helpers", &["channel", "child", "command", "limits", "pump", "spawn", "sys"]),
     ("inherited", &["channel", "sys"]),
 ];

@@ -4,6 +4,7 @@
 extern crate std;
 
 use core::time::Duration;
+use std::sync::Arc;
 use std::vec::Vec;
 
 use self::changes::Changes;
@@ -12,6 +13,7 @@ use self::set::Set;
 use super::Token;
 use crate::limits::POLLED_MAX;
 use crate::sys::Errno;
+use crate::sys::epoll::Epoll;
 use crate::sys::poll::{Interest, PollFd, Readiness, poll};
 
 mod changes;
@@ -264,7 +266,7 @@ impl Sources {
 
     /// Takes the way of another one, which has no sources, for good. On an error
     /// all is as before.
-    pub(super) fn go_over_to(&mut self, other: Self) -> Result<(), Errno> {
+    fn go_over_to(&mut self, other: Self) -> Result<(), Errno> {
         let Way::Set(set) = &other.way else { return Err(Errno::INVAL) };
         let mut always = Vec::new();
         for (entry, place) in self.entries.iter().zip(0..) {
@@ -286,18 +288,15 @@ impl Sources {
         Ok(())
     }
 
-    pub(super) fn as_set(&self) -> Option<&Set> {
-        match &self.way {
-            Way::Set(set) => Some(set),
-            _ => None,
+    /// The set, for somebody else to wait for; where there is none, all go over to
+    /// one. On an error all is as before.
+    pub(super) fn share(&mut self) -> Result<Arc<Epoll>, Errno> {
+        if !matches!(self.way, Way::Set(_)) {
+            self.go_over_to(Self::with(Backend::Epoll)?)?;
         }
-    }
-
-    /// The set, to be part of another.
-    pub(super) fn as_set_mut(&mut self) -> Option<&mut Set> {
         match &mut self.way {
-            Way::Set(set) => Some(set),
-            _ => None,
+            Way::Set(set) => Ok(set.share()),
+            _ => Err(Errno::NOSYS),
         }
     }
 

@@ -4,7 +4,7 @@ extern crate std;
 
 use core::time::Duration;
 use std::boxed::Box;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
 use std::vec;
 
 use crate::limits::FOUND_MAX;
@@ -13,8 +13,8 @@ use crate::sys::epoll::{Epoll, Found};
 use crate::sys::poll::{Interest, Readiness};
 
 /// Sources by their places.
-pub(in crate::pump) struct Set {
-    epoll: Epoll,
+pub(super) struct Set {
+    epoll: Arc<Epoll>,
     /// Room for what one wait finds. What is ready beyond that is found by the
     /// next: the kernel moves whom it has reported to the end of its list.
     found: Box<[Found]>,
@@ -22,13 +22,10 @@ pub(in crate::pump) struct Set {
     shared: bool,
 }
 
-/// The number of what is in the set and no source.
-const NO_PLACE: u64 = u64::MAX;
-
 impl Set {
     pub(super) fn new() -> Result<Self, Errno> {
         let found = vec![Found::NONE; FOUND_MAX].into();
-        Ok(Self { epoll: Epoll::new()?, found, shared: false })
+        Ok(Self { epoll: Arc::new(Epoll::new()?), found, shared: false })
     }
 
     /// Changes what the source at `place` waits for, from `before` to `now`.
@@ -50,10 +47,10 @@ impl Set {
         }
     }
 
-    /// Makes the set ready whenever `fd` is, for those who wait for the set.
-    pub(in crate::pump) fn share_with(&mut self, fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    /// The set, for somebody else to wait for.
+    pub(super) fn share(&mut self) -> Arc<Epoll> {
         self.shared = true;
-        self.epoll.add(fd.as_raw_fd(), Interest::READ, NO_PLACE)
+        self.epoll.clone()
     }
 
     pub(super) fn is_shared(&self) -> bool {
@@ -66,16 +63,10 @@ impl Set {
         mut ready: impl FnMut(usize, Readiness),
     ) -> Result<usize, Errno> {
         let count = self.epoll.wait(&mut self.found, timeout)?;
-        for found in self.found[..count].iter().filter(|found| found.number() != NO_PLACE) {
+        for found in &self.found[..count] {
             ready(found.number() as usize, found.readiness());
         }
         Ok(count)
-    }
-}
-
-impl AsFd for Set {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
     }
 }
 

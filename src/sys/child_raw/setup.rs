@@ -78,9 +78,10 @@ pub(crate) fn controlling_terminal(terminal: c_int) -> Result<(), Errno> {
 /// `tcsetpgrp(fd, getpgrp())`. `SIGTTOU` is blocked with all signals, so the
 /// call works from the background and does not stop the child.
 pub(crate) fn foreground(terminal: c_int) -> Result<(), Errno> {
-    // SAFETY: no pointers. getpgid of oneself can't fail.
-    let group =
-        unsafe { crate::sys::arch::syscall(libc::SYS_getpgid, [0, 0, 0, 0, 0, 0]) } as c_int;
+    // SAFETY: no pointers. Of oneself it fails where a filter says so, and no error
+    // is a group.
+    let group = super::check(unsafe { crate::sys::arch::syscall(libc::SYS_getpgid, [0; 6]) })?;
+    let group = group as c_int;
     let args = [fd(terminal), libc::TIOCSPGRP as usize, &raw const group as usize, 0, 0];
     // SAFETY: the kernel reads one int.
     unsafe { call(libc::SYS_ioctl, args) }
@@ -174,10 +175,10 @@ pub(crate) unsafe fn open_file(path: *const c_char, flags: c_int, to: c_int) -> 
 /// Eleven bytes at `digits` may be written.
 #[inline]
 pub(crate) unsafe fn write_pid(digits: *mut u8) -> Result<(), Errno> {
-    // SAFETY: no pointers; can't fail.
-    let pid = unsafe { crate::sys::arch::syscall(libc::SYS_getpid, [0; 6]) } as u32;
+    // SAFETY: no pointers. It fails where a filter says so, and no error is a pid.
+    let pid = super::check(unsafe { crate::sys::arch::syscall(libc::SYS_getpid, [0; 6]) })?;
     // SAFETY: the caller's contract.
-    unsafe { crate::sys::decimal::write(pid, digits) };
+    unsafe { crate::sys::decimal::write(pid as u32, digits) };
     Ok(())
 }
 
