@@ -51,6 +51,13 @@ fn where_all_numbers_are_of_this_spawn_none_is_marked() {
         let mut command = paused();
         command.fds([0, 4, 6], WritePipe).fds([1, 3, 9], SocketPair).fds([2, 5], ReadPipe);
         assert_eq!(marks_and_fds(&command, None), (false, vec![0, 1, 2, 3, 4, 5, 6, 9]));
+        // A stranger among them, on whose number a target comes to be.
+        let null = fs::File::open("/dev/null").unwrap();
+        place_at(&null, 4);
+        drop(null);
+        let mut command = paused();
+        command.fds([0, 4], WritePipe).fd(1, ReadPipe).fd(2, ReadPipe);
+        assert_eq!(marks_and_fds(&command, None), (false, vec![0, 1, 2, 4]));
     });
 }
 
