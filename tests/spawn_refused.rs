@@ -212,3 +212,19 @@ fn an_opened_spawn_keeps_its_plan_and_names_what_was_refused() {
         assert!(no_child_is_left());
     });
 }
+
+/// Whatever a filter says of the pidfd: nobody else would reap what has failed.
+#[test]
+fn a_child_that_failed_is_reaped_whatever_errno_the_wait_by_pidfd_has() {
+    const ERRNOS: [i32; 5] = [libc::EAGAIN, libc::EBADF, libc::ESRCH, libc::EIO, libc::ENOSYS];
+    let test = "a_child_that_failed_is_reaped_whatever_errno_the_wait_by_pidfd_has";
+    in_subprocesses(test, ERRNOS.len(), |number| {
+        let mut missing = Command::new("/nowhere/program").prepare().unwrap();
+        let by_pidfd = Rule::errno(libc::SYS_waitid, ERRNOS[number]);
+        under(&[by_pidfd.with(0, libc::P_PIDFD as i32)], || {
+            let error = missing.spawn().unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{error}");
+        });
+        assert!(no_child_is_left());
+    });
+}

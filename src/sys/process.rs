@@ -74,7 +74,9 @@ pub(crate) fn wait(
         #[cfg(linux)]
         let result = match pidfd {
             Some(pidfd) => match waitid_pidfd(pidfd, libc::WEXITED | hang) {
-                Err(errno) if refused(errno) => wait4(pid, hang),
+                // Whatever it is that the pidfd is not good for, the pid may be. A
+                // failed spawn has nobody who would come back for its child.
+                Err(errno) if ![Errno::CHILD, Errno::INTR].contains(&errno) => wait4(pid, hang),
                 result => result,
             },
             None => wait4(pid, hang),
