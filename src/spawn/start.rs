@@ -131,7 +131,7 @@ impl<'fd> Prepared<'fd> {
     /// `clone3`, no pidfd) it gets a copy.
     ///
     /// What is [required](crate::Command::require) is required here too: with
-    /// [`Features::SHARED_FILES`] that is an error.
+    /// [`SHARED_FILES`](crate::Features::SHARED_FILES) that is an error.
     pub fn start(self) -> Starting<'fd> {
         let mut starting = Starting {
             prepared: ManuallyDrop::new(self),
