@@ -103,32 +103,37 @@ fn lines(
     contenders.iter().map(of).filter(|line| !line.points.is_empty()).collect()
 }
 
-/// The pump's line, and a level line for each of those that have no such number.
+/// The pump's lines, and a level line for each of those that have no such number.
 fn throughput(rows: &[Row]) -> Vec<Line> {
     let short = || rows.iter().filter(|row| row.part == "short" && row.figure == "time");
     let per_second = |row: &Row| row.x / (row.median / 1e9);
-    let in_flight = |row: &Row| -> Option<f64> {
-        let rest = row.contender.strip_prefix("forkplan, Pump, ")?;
-        rest.strip_suffix(" in flight")?.parse().ok()
+    let curve = |name: &str| {
+        let in_flight = |row: &Row| -> Option<f64> {
+            let rest = row.contender.strip_prefix(name)?.strip_prefix(", ")?;
+            rest.strip_suffix(" in flight")?.parse().ok()
+        };
+        let mut points: Vec<(f64, f64)> =
+            short().filter_map(|row| Some((in_flight(row)?, per_second(row)))).collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Line { name: name.into(), points }
     };
-    let mut points: Vec<(f64, f64)> =
-        short().filter_map(|row| Some((in_flight(row)?, per_second(row)))).collect();
-    points.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (Some(&(first, _)), Some(&(last, _))) = (points.first(), points.last()) else {
+    let pump = curve("forkplan, Pump");
+    let (Some(&(first, _)), Some(&(last, _))) = (pump.points.first(), pump.points.last()) else {
         return Vec::new();
     };
-    let level = |name: &str| {
-        let y = per_second(short().find(|row| row.contender == name)?);
-        Some(Line { name: name.into(), points: vec![(first, y), (last, y)] })
+    let level = |name: &&str| {
+        let y = per_second(short().find(|row| row.contender == *name)?);
+        Some(Line { name: name.to_string(), points: vec![(first, y), (last, y)] })
     };
     let others = [
         "std, 2 threads",
         "std, one after the other",
         "floor, one after the other",
+        "floor, clone without VFORK, 8 in flight",
         "tokio, one after the other",
         "async-process, one after the other",
         "subprocess, one after the other",
     ];
-    let pump = Line { name: "forkplan, Pump".into(), points };
-    [pump].into_iter().chain(others.iter().filter_map(|name| level(name))).collect()
+    let curves = [curve("forkplan, Pump::start"), pump];
+    curves.into_iter().chain(others.iter().filter_map(level)).collect()
 }

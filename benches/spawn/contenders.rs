@@ -58,6 +58,7 @@ pub fn all(program: &Program, channels: Channels, early: &Arc<Early>) -> Vec<Con
         };
         low.fd(0, file(FILES)).fd(1, file(FILES + 1)).fd(2, file(FILES + 2));
         all.push(prepared("forkplan, prepared, low files", low));
+        all.push(started("forkplan, started", command(path, channels)));
     }
     let mut forked = command(path, channels);
     forked.without(Features::SHARED_MEMORY);
@@ -104,6 +105,26 @@ fn prepared(name: &'static str, command: Command<'static>) -> Contender {
         let watch = Watch::start();
         let child = prepared.spawn().unwrap();
         finish(watch, child)
+    })
+}
+
+/// *spawn* is until the caller runs on, the outcome of exec not known; it is before
+/// the wait.
+fn started(name: &'static str, command: Command<'static>) -> Contender {
+    let mut idle: Option<Prepared<'static>> = Some(command.prepare().unwrap());
+    Contender::new(name, move || {
+        let prepared = idle.take().unwrap();
+        let watch = Watch::start();
+        let starting = prepared.start();
+        let spawned = watch.spawned();
+        let (prepared, child) = starting.finish();
+        let mut child = child.unwrap();
+        let exit = child.wait().unwrap();
+        drop(child);
+        let sample = spawned.done();
+        assert!(exit.success(), "{exit}");
+        idle = Some(prepared);
+        sample
     })
 }
 
