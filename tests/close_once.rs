@@ -7,6 +7,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::process::{Command as StdCommand, Stdio};
 
 use forkplan::{Channel, Command, NamedPipe, Pty};
@@ -70,10 +71,10 @@ fn closes(test: &str) -> Option<BTreeMap<(String, String), usize>> {
     Some(counts)
 }
 
-fn every_kind_of_spawn() {
+fn every_kind_of_spawn(program: &Path) {
     let dir = tempfile::tempdir().unwrap();
     for without in EXCLUSIONS {
-        let mut command = Command::new(end());
+        let mut command = Command::new(program);
         command.without(without).fd(3, Channel::SocketPair).fd(4, Pty::new());
         command.fd(5, Channel::bytes("bytes")).fd(6, Channel::Null);
         command.fd(7, NamedPipe::read(dir.path().join("fifo")).create(0o600));
@@ -93,8 +94,10 @@ fn no_number_is_closed_twice_where_a_close_is_interrupted() {
     if std::env::var_os(TRACED).is_some() {
         // What the slowest way looks at.
         support::faults::lower_the_limits();
+        // It may have to be built.
+        let program = end();
         begin();
-        every_kind_of_spawn();
+        every_kind_of_spawn(program);
         close(MARKS[1]);
         return;
     }
