@@ -271,6 +271,47 @@ mod tests {
     }
 
     #[test]
+    fn a_notice_is_owed_for_refused_bytes_that_come_with_fds_too() {
+        let mut outbox = Outbox::new();
+        outbox.set_high_water(4);
+        assert_eq!(outbox.offer_with(b"abcd", &mut an_fd()), 4);
+        outbox.advance(4);
+        assert!(!outbox.take_drained(), "all were taken");
+        assert_eq!(outbox.offer_with(b"abcde", &mut an_fd()), 4);
+        outbox.advance(4);
+        assert!(outbox.take_drained());
+    }
+
+    #[test]
+    fn a_message_around_the_end_of_the_queues_memory_is_gathered() {
+        let mut outbox = Outbox::new();
+        let mut was_apart = false;
+        // The queue's memory is used in a circle, and no message divides it.
+        for number in 0..200u8 {
+            assert!(outbox.offer_message(&[number; 7], &mut Vec::new()));
+            if number == 0 {
+                continue;
+            }
+            was_apart |= outbox.front().0.len() < 7;
+            outbox.gather();
+            assert_eq!(outbox.front().0, [number - 1; 7]);
+            outbox.advance(7);
+        }
+        assert!(was_apart, "there was something to gather");
+    }
+
+    #[test]
+    fn what_was_refused_whole_stands_before_nothing() {
+        let mut outbox = Outbox::new();
+        outbox.set_high_water(0);
+        assert_eq!(outbox.offer(b"refused"), 0);
+        outbox.set_high_water(4);
+        assert_eq!(outbox.offer_with(b"abcd", &mut an_fd()), 4);
+        let (bytes, fds) = outbox.front();
+        assert_eq!((bytes, fds.len()), (&b"abcd"[..], 1));
+    }
+
+    #[test]
     fn fds_that_are_not_taken_stay_with_who_gave_them() {
         let mut outbox = Outbox::new();
         outbox.set_high_water(1);
@@ -292,7 +333,9 @@ mod tests {
             outbox.set_high_water(high_water);
             let (mut put, mut got) = (Vec::new(), Vec::new());
             for (message, sends) in messages {
-                if outbox.offer_message(&message, &mut Vec::new()) {
+                let fits = outbox.len() + message.len() <= high_water;
+                prop_assert_eq!(outbox.offer_message(&message, &mut Vec::new()), fits);
+                if fits {
                     put.push(message);
                 }
                 prop_assert!(outbox.len() <= high_water);
