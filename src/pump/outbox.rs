@@ -301,6 +301,24 @@ mod tests {
     }
 
     #[test]
+    fn fds_stay_with_their_bytes_if_nothing_was_written() {
+        let mut outbox = Outbox::new();
+        assert_eq!(outbox.offer_with(b"ab", &mut an_fd()), 2);
+        outbox.advance(0);
+        assert_eq!(outbox.front().1.len(), 1);
+        outbox.advance(1);
+        assert_eq!(outbox.front().1.len(), 0, "they went with the first byte");
+    }
+
+    #[test]
+    fn a_notice_may_be_owed_to_who_was_not_refused() {
+        let mut outbox = Outbox::new();
+        assert!(!outbox.take_drained());
+        outbox.owe_notice();
+        assert!(outbox.wants_room() && outbox.take_drained());
+    }
+
+    #[test]
     fn what_was_refused_whole_stands_before_nothing() {
         let mut outbox = Outbox::new();
         outbox.set_high_water(0);
