@@ -59,8 +59,8 @@ pub use self::subject::Subject;
 /// allocation in parent or child.
 ///
 /// It owns the stack that its children run on until exec, so a spawn takes it
-/// mutably and a [start](Self::start) by value; a [clone](Self::try_clone), with a stack of its own, serves another
-/// thread.
+/// mutably and a [start](Self::start) by value; a [clone](Self::try_clone), with a
+/// stack of its own, serves another thread.
 ///
 /// "Without allocation" holds for commands with up to 16 channels of which the
 /// parent has an end; each spawn of a command with more makes one allocation

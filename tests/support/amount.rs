@@ -1,7 +1,7 @@
 //! How much a proof does: a short form in the suite, the whole behind a variable.
 
 // Every user of this file takes a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 /// The number in the variable `name`, or the short form's. Said on standard
 /// error where it is not the short form's, since nothing else tells the two apart.

@@ -1,7 +1,7 @@
 //! Fd maps by the thousand: all of a size, or at random from a seed.
 
 // Every user of this file takes a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 /// How many maps [`every_map`] hands out.
 pub(crate) const fn count_of_maps(targets: u32, sources: u32) -> u32 {

@@ -6,7 +6,7 @@
 //! `BTreeMap`, cycles are found by walking, free numbers by counting.
 
 // Every user of this file takes a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
