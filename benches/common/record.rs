@@ -103,7 +103,8 @@ fn machine() -> String {
         read("/proc/sys/kernel/osrelease").trim(),
         glibc.to_string_lossy(),
         cpu.trim_start(),
-        std::thread::available_parallelism().map_or(0, usize::from),
+        // All of the machine's, not those that this process is pinned to.
+        info.lines().filter(|line| line.starts_with("processor")).count(),
         memory.lines().next().unwrap_or_default().trim_start_matches("MemTotal:").trim(),
         read("/proc/loadavg"),
     )
