@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use forkplan::plan::Step;
-use forkplan::{Child, Opened, Plan};
+use forkplan::{Child, Command as Asked, Event, Features, Opened, Plan, Pump};
 use tempfile::TempDir;
 
 use super::trace_lines::{HANDLERS, PID, lines_of, set_default, signal_name};
@@ -58,6 +58,51 @@ pub(crate) fn spawn_and_note(dir: &Path, opened: Opened<'_, '_>, in_pid_namespac
     let own = if in_pid_namespace { 1 } else { pid };
     note(dir, &format!("expected.{pid}"), &expected.replace(PID, &own.to_string()));
     child
+}
+
+/// In the traced process: starts, and notes what the plan lets expect, by which it
+/// is also said in advance.
+pub(crate) fn start_and_note(dir: &Path, command: &Asked<'_>, without: Features) -> Child {
+    let in_advance = expected_of_a_start(command, without);
+    let starting = command.clone().without(without).prepare().unwrap().start();
+    let expected = expected(&starting.plan());
+    assert_eq!(expected, in_advance, "without {without:?}");
+    let child = starting.finish().1.unwrap();
+    note_started(dir, child.id().unwrap(), &expected);
+    child
+}
+
+/// As above, by a pump that was made before.
+pub(crate) fn start_in_pump_and_note(
+    dir: &Path,
+    pump: &mut Pump,
+    command: &Asked<'static>,
+    without: Features,
+) {
+    let expected = expected_of_a_start(command, without);
+    let key = pump.start(command.clone().without(without).prepare().unwrap());
+    while !pump.is_empty() {
+        pump.poll(None).unwrap();
+        while let Some(event) = pump.next_event() {
+            match event {
+                Event::Made { pid, .. } => note_started(dir, pid.unwrap(), &expected),
+                Event::NotStarted { .. } => panic!("{:?}", pump.take_spawn_error(key)),
+                Event::Ended { exit, .. } => assert!(exit.success()),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The plan of a start is that of a spawn that copies the memory.
+pub(crate) fn expected_of_a_start(command: &Asked<'_>, without: Features) -> String {
+    let mut command = command.clone();
+    let mut prepared = command.without(without | Features::SHARED_MEMORY).prepare().unwrap();
+    expected(&prepared.open().unwrap().plan())
+}
+
+fn note_started(dir: &Path, pid: u32, expected: &str) {
+    note(dir, &format!("expected.{pid}"), &expected.replace(PID, &pid.to_string()));
 }
 
 pub(crate) fn note(dir: &Path, name: &str, text: &str) {
@@ -118,7 +163,7 @@ pub(crate) fn assert_traced(traced: &str, expected: &str) {
 
 /// Compares the child's lines up to its exec or exit. What follows is not the
 /// plan's.
-fn compare(traced: &str, expected: &str) -> Result<(), String> {
+pub(crate) fn compare(traced: &str, expected: &str) -> Result<(), String> {
     let mut lines = traced.lines().peekable();
     for expected in expected.lines() {
         if let Some(any) = expected.strip_prefix(ANY) {
