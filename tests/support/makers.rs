@@ -13,6 +13,8 @@ pub(crate) enum By {
     Pump,
 }
 
+pub(crate) const MAKERS: [By; 3] = [By::Spawn, By::Start, By::Pump];
+
 /// Those beside whose children the caller runs on.
 pub(crate) const STARTS: [By; 2] = [By::Start, By::Pump];
 

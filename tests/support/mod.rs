@@ -30,7 +30,7 @@ pub(crate) use self::look::{
     File, Open, fds_of, fds_of_self, file_of, own_cpu, place_at, session_of, signal_set,
     terminal_number, with_fd,
 };
-pub(crate) use self::makers::{By, Maker, STARTS};
+pub(crate) use self::makers::{By, MAKERS, Maker, STARTS};
 pub(crate) use self::program::{end, marker, pause, write_program};
 pub(crate) use self::subprocess::{
     assert_done, beside, far_side, far_side_without_stderr, if_far_side, in_subprocess,
