@@ -16,6 +16,7 @@ mod look;
 pub(crate) mod makers;
 pub(crate) mod mounts;
 mod program;
+pub(crate) mod refusals;
 pub(crate) mod seccomp;
 pub(crate) mod state;
 pub(crate) mod storm;
