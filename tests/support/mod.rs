@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports)]
 
 mod amount;
+pub(crate) mod call_commands;
 pub(crate) mod errnos;
 pub(crate) mod fault_commands;
 mod fault_rules;
