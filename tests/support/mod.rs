@@ -8,6 +8,7 @@ pub(crate) mod call_commands;
 pub(crate) mod errnos;
 pub(crate) mod fault_commands;
 mod fault_rules;
+pub(crate) mod fault_search;
 pub(crate) mod fault_ways;
 pub(crate) mod faults;
 pub(crate) mod held;
