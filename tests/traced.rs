@@ -119,11 +119,12 @@ fn start_under_trace(dir: &Path) {
     let mut pumps = backends.map(|backend| Pump::with_backend(backend).unwrap());
     for (without, number) in EXCLUSIONS.into_iter().zip(0..) {
         for mut command in maps() {
-            let mut child = start_and_note(dir, &command, without);
+            command.without(without);
+            let mut child = start_and_note(dir, &command, false);
             let pid = child.id().unwrap();
             assert!(child.wait().unwrap().success());
-            start_in_pump_and_note(dir, &mut pumps[number % 2], &command, without);
-            let mut prepared = command.without(without).prepare().unwrap();
+            start_in_pump_and_note(dir, &mut pumps[number % 2], &command);
+            let mut prepared = command.prepare().unwrap();
             let opened = prepared.open().unwrap();
             let shares = |step: &Step| matches!(step, Step::Unshare { .. });
             if opened.plan().steps().iter().any(shares) {

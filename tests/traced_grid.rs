@@ -120,6 +120,6 @@ fn spawn(dir: &Path, turn: usize, set: impl Fn(&mut Command<'_>)) {
         let mut child = spawn_and_note(dir, prepared.open().unwrap(), false);
         assert!(child.wait().unwrap().success());
         drop(prepared);
-        assert!(start_and_note(dir, &new(), without).wait().unwrap().success());
+        assert!(start_and_note(dir, new().without(without), false).wait().unwrap().success());
     }
 }

@@ -54,38 +54,31 @@ pub(crate) fn trace(name: &str, spawn: impl FnOnce(&Path)) -> Option<TempDir> {
 pub(crate) fn spawn_and_note(dir: &Path, opened: Opened<'_, '_>, in_pid_namespace: bool) -> Child {
     let expected = expected(&opened.plan());
     let child = opened.spawn().unwrap();
-    let pid = child.id().unwrap();
-    let own = if in_pid_namespace { 1 } else { pid };
-    note(dir, &format!("expected.{pid}"), &expected.replace(PID, &own.to_string()));
+    note_expected(dir, child.id().unwrap(), &expected, in_pid_namespace);
     child
 }
 
 /// In the traced process: starts, and notes what the plan lets expect, by which it
 /// is also said in advance.
-pub(crate) fn start_and_note(dir: &Path, command: &Asked<'_>, without: Features) -> Child {
-    let in_advance = expected_of_a_start(command, without);
-    let starting = command.clone().without(without).prepare().unwrap().start();
+pub(crate) fn start_and_note(dir: &Path, command: &Asked<'_>, in_pid_namespace: bool) -> Child {
+    let in_advance = expected_of_a_start(command);
+    let starting = command.prepare().unwrap().start();
     let expected = expected(&starting.plan());
-    assert_eq!(expected, in_advance, "without {without:?}");
+    assert_eq!(expected, in_advance, "{command:?}");
     let child = starting.finish().1.unwrap();
-    note_started(dir, child.id().unwrap(), &expected);
+    note_expected(dir, child.id().unwrap(), &expected, in_pid_namespace);
     child
 }
 
 /// As above, by a pump that was made before.
-pub(crate) fn start_in_pump_and_note(
-    dir: &Path,
-    pump: &mut Pump,
-    command: &Asked<'static>,
-    without: Features,
-) {
-    let expected = expected_of_a_start(command, without);
-    let key = pump.start(command.clone().without(without).prepare().unwrap());
+pub(crate) fn start_in_pump_and_note(dir: &Path, pump: &mut Pump, command: &Asked<'static>) {
+    let expected = expected_of_a_start(command);
+    let key = pump.start(command.prepare().unwrap());
     while !pump.is_empty() {
         pump.poll(None).unwrap();
         while let Some(event) = pump.next_event() {
             match event {
-                Event::Made { pid, .. } => note_started(dir, pid.unwrap(), &expected),
+                Event::Made { pid, .. } => note_expected(dir, pid.unwrap(), &expected, false),
                 Event::NotStarted { .. } => panic!("{:?}", pump.take_spawn_error(key)),
                 Event::Ended { exit, .. } => assert!(exit.success()),
                 _ => {}
@@ -95,14 +88,14 @@ pub(crate) fn start_in_pump_and_note(
 }
 
 /// The plan of a start is that of a spawn that copies the memory.
-pub(crate) fn expected_of_a_start(command: &Asked<'_>, without: Features) -> String {
-    let mut command = command.clone();
-    let mut prepared = command.without(without | Features::SHARED_MEMORY).prepare().unwrap();
+fn expected_of_a_start(command: &Asked<'_>) -> String {
+    let mut prepared = command.clone().without(Features::SHARED_MEMORY).prepare().unwrap();
     expected(&prepared.open().unwrap().plan())
 }
 
-fn note_started(dir: &Path, pid: u32, expected: &str) {
-    note(dir, &format!("expected.{pid}"), &expected.replace(PID, &pid.to_string()));
+fn note_expected(dir: &Path, pid: u32, expected: &str, in_pid_namespace: bool) {
+    let own = if in_pid_namespace { 1 } else { pid };
+    note(dir, &format!("expected.{pid}"), &expected.replace(PID, &own.to_string()));
 }
 
 pub(crate) fn note(dir: &Path, name: &str, text: &str) {
