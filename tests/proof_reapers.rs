@@ -24,9 +24,9 @@ use support::{
 };
 
 /// Reaps whatever there is, once.
-fn reap_any() {
+fn reap_any(options: i32) {
     // SAFETY: no pointers but null. What is reaped here is what the tests are about.
-    unsafe { libc::waitpid(-1, ptr::null_mut(), 0) };
+    unsafe { libc::waitpid(-1, ptr::null_mut(), options) };
 }
 
 /// Makes children where somebody else gets the status, and asks each for its own.
@@ -43,16 +43,25 @@ fn check_that_waits_end(by: By, children: usize) -> usize {
             missed += usize::from(exit.usage().is_none());
             assert_eq!(child.kill(), Err(SignalError::AlreadyExited));
         }
+        // What is told of a failure is the child's own report.
+        let mut maker = Maker::new(by, Command::new("/nowhere/at/all").without(without), 1);
+        for _ in 0..children / KINDS.len() / 10 {
+            assert_eq!(maker.make_one().unwrap_err().raw_os_error(), Some(libc::ENOENT));
+        }
     }
     missed
 }
 
+/// Also one that gets children before their exec, which have no exit signal.
 #[test]
 fn waits_end_beside_a_thread_that_waits_for_all() {
-    in_subprocesses("waits_end_beside_a_thread_that_waits_for_all", MAKERS.len(), |case| {
+    let name = "waits_end_beside_a_thread_that_waits_for_all";
+    in_subprocesses(name, 2 * MAKERS.len(), |case| {
+        let options = [0, libc::__WALL][case % 2];
         let before = fds_of_self();
-        beside(reap_any, || {
-            let missed = check_that_waits_end(MAKERS[case], amount(SPAWNS, 2000));
+        let reap = || reap_any(options);
+        beside(reap, || {
+            let missed = check_that_waits_end(MAKERS[case / 2], amount(SPAWNS, 2000));
             // The premise: it took some from us.
             assert!(missed > 0);
         });
@@ -82,7 +91,8 @@ fn a_kill_that_races_with_a_reap_hits_nobody_who_has_the_number_now() {
         marker();
         pause();
         in_a_pid_namespace(|| {
-            beside(reap_any, || {
+            let reap = || reap_any(0);
+            beside(reap, || {
                 let mut taken = 0;
                 for without in PATHS {
                     taken += kill_and_count(MAKERS[case], without, amount(SPAWNS, 2000) / 2);
