@@ -15,12 +15,12 @@ use core::ptr;
 use std::fs;
 
 use forkplan::Channel::Null;
-use forkplan::{Command, Features, OnDrop, SignalError};
+use forkplan::{Child, Command, Features, OnDrop, Pump, Signal, SignalError};
 use pid_namespace::{in_a_pid_namespace, next_pid};
 use support::storm::{KINDS, SPAWNS};
 use support::{
-    By, MAKERS, Maker, PATHS, amount, beside, fds_of_self, in_subprocesses, marker,
-    no_child_is_left, pause, say,
+    By, MAKERS, Maker, PATHS, amount, beside, fds_of_self, in_subprocess, in_subprocesses, marker,
+    no_child_is_left, pause, say, signal_set,
 };
 
 /// Reaps whatever there is, once.
@@ -127,16 +127,66 @@ fn kill_and_count(by: By, without: Features, times: usize) -> usize {
             // SAFETY: no pointers; signal 0 is none.
             assert_eq!(unsafe { libc::kill(pid as i32, 0) }, 0);
         }
-        // It runs, and not for being slow to die: a signal that is sent is
-        // pending at once.
-        assert_eq!(sitter.try_wait().unwrap(), None);
-        let pending = support::signal_set(sitter.id().unwrap(), "SigPnd:");
-        assert_eq!(pending, 0);
+        assert_is_unhurt(&mut sitter);
         sitter.kill().unwrap();
         sitter.wait().unwrap();
         drop(child);
     }
     taken
+}
+
+/// It runs, and not for being slow to die: a signal that is sent is pending at once.
+fn assert_is_unhurt(sitter: &mut Child) {
+    assert_eq!(sitter.try_wait().unwrap(), None);
+    assert_eq!(signal_set(sitter.id().unwrap(), "SigPnd:"), 0);
+}
+
+/// Reaps the child that was made last when it has ended, and has another one get its
+/// number. In a namespace in which nobody else makes any.
+fn last_one_replaced() -> Child {
+    let last = fs::read_to_string("/proc/sys/kernel/ns_last_pid").unwrap();
+    let pid: u32 = last.trim().parse().unwrap();
+    // SAFETY: no pointers but null.
+    let reaped = unsafe { libc::waitpid(pid as i32, ptr::null_mut(), libc::__WALL) };
+    assert_eq!(reaped, pid as i32);
+    next_pid(pid).unwrap();
+    let sitter = Command::new(pause()).on_drop(OnDrop::Kill).spawn().unwrap();
+    assert_eq!(sitter.id(), Some(pid));
+    sitter
+}
+
+#[test]
+fn a_start_whose_number_is_anothers_before_it_is_looked_at_hits_nobody() {
+    let name = "a_start_whose_number_is_anothers_before_it_is_looked_at_hits_nobody";
+    in_subprocess(name, || {
+        marker();
+        pause();
+        in_a_pid_namespace(|| {
+            for without in PATHS {
+                let mut command = Command::new(marker());
+                command.without(without).fd(0, Null);
+                for is_dropped in [false, true] {
+                    let starting = command.prepare().unwrap().start();
+                    let mut sitter = last_one_replaced();
+                    assert_eq!(starting.signal(Signal::KILL), Err(SignalError::AlreadyExited));
+                    if is_dropped {
+                        drop(starting);
+                    } else {
+                        let mut child = starting.finish().1.unwrap();
+                        assert_eq!(child.kill(), Err(SignalError::AlreadyExited));
+                        child.wait().unwrap();
+                    }
+                    assert_is_unhurt(&mut sitter);
+                }
+                let mut pump = Pump::new();
+                let key = pump.start(command.prepare().unwrap());
+                let mut sitter = last_one_replaced();
+                assert_eq!(pump.signal(key, Signal::KILL), Err(SignalError::AlreadyExited));
+                drop(pump);
+                assert_is_unhurt(&mut sitter);
+            }
+        });
+    });
 }
 
 /// The number space of the machine, once round and some more: handles of children
@@ -184,11 +234,7 @@ fn old_handles_hit_nobody_after_the_numbers_have_come_round() {
                 assert_eq!(child.kill(), Err(SignalError::AlreadyExited));
             }
             drop(old);
-            for sitter in &mut sitters {
-                assert_eq!(sitter.try_wait().unwrap(), None);
-                let pending = support::signal_set(sitter.id().unwrap(), "SigPnd:");
-                assert_eq!(pending, 0);
-            }
+            sitters.iter_mut().for_each(assert_is_unhurt);
         });
     });
 }
