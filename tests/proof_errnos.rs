@@ -251,7 +251,7 @@ fn every_command(test: &str, case: usize, each: Each) -> Tally {
         _ => Vec::new(),
     };
     let forking = match way.entry {
-        Entry::Opened => lent.forking(test),
+        Entry::Opened | Entry::Start => lent.forking(test),
         _ => Vec::new(),
     };
     // Under a filter that hits nothing.
