@@ -3,13 +3,13 @@
 //! own, and looked at afterwards.
 //!
 //! In a state each number is close-on-exec or not, and each of 0, 1 and 2 that is no
-//! source may be closed instead. Without optimization maps are of up to four, and
-//! all states are those of maps of up to three: a larger one has two that are
-//! opposites and one that changes from map to map. So have maps of seven:
+//! source may be closed instead. Maps of seven have three states each: two that are
+//! opposites and one that changes from map to map. So have those of four where
+//! nothing is optimized, and there are no larger ones.
 //!
 //!     FORKPLAN_TEST_TARGETS=7 cargo test --release --test proof_fd_kernel
 //!
-//! `FORKPLAN_TEST_ALL_STATES` says up to which size a map has all states.
+//! `FORKPLAN_TEST_ALL_STATES` is the size up to which maps have all states.
 //!
 //! `tests/solver_kernel.rs` shows that the model agrees with the kernel, also on
 //! wrong steps; here there is no model, only the request.
