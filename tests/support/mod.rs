@@ -4,6 +4,9 @@
 #![allow(dead_code, unused_imports)]
 
 mod amount;
+// The child is written in assembly.
+#[cfg(all(any(asan, tsan), target_arch = "x86_64"))]
+pub(crate) mod careless;
 pub(crate) mod errnos;
 pub(crate) mod fault_commands;
 mod fault_rules;
