@@ -68,10 +68,11 @@ pub(crate) fn open_null() -> Result<OwnedFd, Errno> {
     }
 }
 
-/// An fd of no use but to hold its number, which is `lowest` or above.
-pub(crate) fn reserve(lowest: i32) -> Result<OwnedFd, Errno> {
-    let (any, _) = pipe()?;
-    Ok(fcntl_dupfd_cloexec(any, lowest)?)
+/// An fd of no use but to hold its number, which is `lowest` or above. The call
+/// that failed comes with its errno.
+pub(crate) fn reserve(lowest: i32) -> Result<OwnedFd, (&'static str, Errno)> {
+    let (any, _) = pipe().map_err(|errno| ("pipe2", errno))?;
+    fcntl_dupfd_cloexec(any, lowest).map_err(|errno| ("fcntl F_DUPFD_CLOEXEC", errno.into()))
 }
 
 /// Sets `O_NONBLOCK` on an end that we made and keep.
