@@ -10,6 +10,7 @@ use std::string::{String, ToString};
 use std::thread;
 
 use super::error::Cause;
+use super::opener::failed;
 use super::{CloneExtras, NAMES, Opened, Prepared, SpawnError, Subject, id_maps, subject};
 use crate::channel::PassedFd;
 use crate::child::Child;
@@ -89,7 +90,7 @@ impl Opened<'_, '_> {
         let namespaces = prepared.clone.namespaces;
         let cgroup = prepared.clone.cgroup.as_ref().map(PassedFd::number);
         let stops_caller = !self.runs_on;
-        let blocked = Blocked::all();
+        let blocked = Blocked::all().map_err(failed("rt_sigprocmask"))?;
         let cloned = with_exit_signal(features, |exit_signal| {
             let namespaces = namespaces.bits();
             let how = How { features, exit_signal, namespaces, cgroup, stops_caller };
