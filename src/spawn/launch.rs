@@ -178,8 +178,10 @@ fn map_ids(
 /// reason of its own, for which in turn the parent could not let it go on.
 fn was_not_let_go_on(child: &SpawnError, refused: &SpawnError) -> bool {
     let broken = |error: &SpawnError| error.raw_os_error() == Some(Errno::PIPE.raw_os_error());
+    // Of the pipe, and not of a file with a map.
+    let was_gone = broken(refused) && *refused.subject() == Subject::Nothing;
     let waited = matches!(child.step(), Some(Step::AwaitParent { .. })) && broken(child);
-    waited || child.signal() == Some(Signal::KILL) && !broken(refused)
+    waited || child.signal() == Some(Signal::KILL) && !was_gone
 }
 
 /// Clones without an exit signal, or where the old call refuses that, as user-mode
