@@ -26,7 +26,7 @@ use forkplan::{Launcher, Plan, Signal, SpawnError};
 use support::fault_commands::Lent;
 use support::fault_ways::{Bench, Entry, WAYS, Way};
 use support::faults::{Target, Verdict, lower_the_limits, rules};
-use support::held::{Verdict as Held, holding};
+use support::held::{Call, Held, Verdict as Judged, holding};
 use support::isolation::is_root;
 use support::seccomp::{Rule, under};
 use support::state::State;
@@ -270,8 +270,8 @@ fn every_kill(bench: &mut Bench<'_, '_>, place: [usize; 2], thread: &State, tall
                 let (result, after) = if signal == Signal::SYS {
                     bench.spawn_under(|| one_of(&target, number, &Rule::kill))
                 } else {
-                    let held = || one_of(&target, number, &Rule::hold);
-                    let kill = |_, _| Held::Signal(libc::SIGKILL);
+                    let held = || Held::These(one_of(&target, number, &Rule::hold));
+                    let kill = |_: &Call| Judged::Signal(libc::SIGKILL);
                     bench.spawn_in(|body| holding(held, kill, body))
                 };
                 match (killed_at(&target, &exec), result) {
@@ -390,11 +390,11 @@ fn a_read_that_is_interrupted_is_made_again() {
                 let waits = |target: &&Target| matches!(target.step, Step::AwaitParent { .. });
                 let Some(target) = bench.targets().iter().find(waits).copied() else { continue };
                 let mut held = 0;
-                let twice = |_, _| {
+                let twice = |_: &Call| {
                     held += 1;
-                    if held < 3 { Held::Errno(libc::EINTR) } else { Held::Made }
+                    if held < 3 { Judged::Errno(libc::EINTR) } else { Judged::Made }
                 };
-                let read = || one_of(&target, 0, &Rule::hold);
+                let read = || Held::These(one_of(&target, 0, &Rule::hold));
                 let (result, _) = bench.spawn_in(|body| holding(read, twice, body));
                 result.unwrap();
                 assert_eq!(held, 3);
