@@ -26,7 +26,7 @@ use support::fault_commands::Lent;
 use support::fault_search::{Candidate, Outcome, candidates, search};
 use support::fault_ways::{Bench, Entry, WAYS, Way};
 use support::faults::{Target, Verdict, lower_the_limits, rules};
-use support::held::{Verdict as Held, holding};
+use support::held::{Call, Held, Verdict as Judged, holding};
 use support::isolation::is_root;
 use support::seccomp::{Rule, under};
 use support::state::State;
@@ -209,8 +209,8 @@ fn every_kill(bench: &mut Bench<'_, '_>, place: [usize; 2], thread: &State, tall
                 let (result, after) = if signal == Signal::SYS {
                     bench.spawn_under(|| one_of(&target, number, &Rule::kill))
                 } else {
-                    let held = || one_of(&target, number, &Rule::hold);
-                    let kill = |_, _| Held::Signal(libc::SIGKILL);
+                    let held = || Held::These(one_of(&target, number, &Rule::hold));
+                    let kill = |_: &Call| Judged::Signal(libc::SIGKILL);
                     bench.spawn_in(|body| holding(held, kill, body))
                 };
                 match (killed_at(&target, &exec), result) {
@@ -337,11 +337,11 @@ fn a_read_that_is_interrupted_is_made_again() {
     in_subprocess(test, || {
         each_that_waits(test, |bench, target| {
             let mut held = 0;
-            let twice = |_, _| {
+            let twice = |_: &Call| {
                 held += 1;
-                if held < 3 { Held::Errno(libc::EINTR) } else { Held::Made }
+                if held < 3 { Judged::Errno(libc::EINTR) } else { Judged::Made }
             };
-            let read = || one_of(target, 0, &Rule::hold);
+            let read = || Held::These(one_of(target, 0, &Rule::hold));
             bench.spawn_in(|body| holding(read, twice, body)).0.unwrap();
             assert_eq!(held, 3);
         });
@@ -360,17 +360,17 @@ fn a_broken_pipe_of_a_child_that_waits_is_its_own_error() {
             let rules = || {
                 let mut rules = one_of(target, 0, &|call| Rule::errno(call, libc::EPIPE));
                 rules.push(Rule::hold(libc::SYS_pwritev2));
-                rules
+                Held::These(rules)
             };
             let mut written = 0;
-            let after_its_end = |_, _| {
+            let after_its_end = |_: &Call| {
                 written += 1;
                 let mut info = core::mem::MaybeUninit::<libc::siginfo_t>::uninit();
                 let options = libc::WEXITED | libc::WNOWAIT | libc::__WALL;
                 // SAFETY: writes what ended.
                 let ended = unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options) };
                 assert_eq!(ended, 0);
-                Held::Made
+                Judged::Made
             };
             let error = bench.spawn_in(|body| holding(rules, after_its_end, body)).0.unwrap_err();
             bench.look(|plan| assert_is_named(plan, &error, target.index, libc::EPIPE));

@@ -63,7 +63,7 @@ use super::under_way::{Kept, State};
 use super::{Opened, Prepared, SpawnError};
 use crate::child::{Child, SignalError};
 use crate::command::PlanError;
-use crate::limits::{BUSY_SLEEP_MAX, BUSY_SLEEP_MIN, NOTICE_TICK};
+use crate::limits::{BUSY_SLEEP_MAX, BUSY_SLEEP_MIN, NOTICE_TICK, POLLS_REFUSED_MAX, REPORT_TICK};
 use crate::plan::Plan;
 use crate::signal::Signal;
 use crate::sys::signals::SIGKILL;
@@ -311,11 +311,16 @@ impl<'fd> Starting<'fd> {
     /// Kills the child and waits until it has left. Whether it has.
     fn take_back(begun: &Begun) -> bool {
         let (pid, pidfd) = (begun.cloned.pid, pidfd(&begun.cloned));
-        let killed = matches!(process::signal(pid, pidfd, SIGKILL), Ok(()) | Err(Errno::SRCH));
+        let killed = process::signal(pid, pidfd, SIGKILL).is_ok();
+        let mut refusals = 0;
         loop {
             match begun.has_left(NOTICE_TICK) {
                 Some(true) => break,
                 Some(false) => {}
+                None if refusals < POLLS_REFUSED_MAX => {
+                    refusals += 1;
+                    thread::sleep(REPORT_TICK);
+                }
                 None => return false,
             }
         }
