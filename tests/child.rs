@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Stdio};
+use std::thread;
 use std::time::Instant;
 
 use forkplan::Channel::{Null, ReadPipe, SocketPair, WritePipe};
@@ -375,5 +376,33 @@ fn waits_go_on_after_a_signal_handler_ran() {
             );
         }
         assert!(RUNS.load(Ordering::Relaxed) > 0, "the handler never ran");
+    });
+}
+
+#[test]
+fn a_child_that_may_not_be_killed_is_not_waited_for() {
+    let name = "a_child_that_may_not_be_killed_is_not_waited_for";
+    if !support::isolation::is_root(name) {
+        return;
+    }
+    in_subprocess(name, || {
+        for without in HANDLES {
+            let child = standing(without);
+            let pid = child.id().unwrap();
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    support::isolation::become_nobody();
+                    // Would not come back.
+                    drop(child);
+                });
+            });
+            // It runs on, and its end is for whoever may.
+            assert!(matches!(state(pid), Some('S' | 'R')));
+            // SAFETY: a child of this process, not reaped before.
+            unsafe {
+                assert_eq!(libc::kill(pid as i32, libc::SIGKILL), 0);
+                assert_eq!(libc::waitpid(pid as i32, std::ptr::null_mut(), 0), pid as i32);
+            }
+        }
     });
 }
