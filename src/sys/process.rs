@@ -3,13 +3,14 @@
 
 use core::ffi::c_int;
 #[cfg(linux)]
-use core::ffi::{CStr, c_long};
+use core::ffi::c_long;
 use core::mem::MaybeUninit;
 
 #[cfg(linux)]
 use rustix::fd::AsRawFd;
 use rustix::fd::{BorrowedFd, OwnedFd};
 
+use super::proc::forked_without_exec;
 use super::{Errno, check};
 
 /// A child is without an exit signal until its exec, and then a plain wait does
@@ -319,9 +320,9 @@ pub(crate) fn signal(
 /// POSIX has `setpgid` of a child that has called exec fail with `EACCES`, and
 /// no process group has the largest number, so the call changes nothing. `EPERM`
 /// has several meanings: not yet, or another session, or a filter that answers
-/// in the kernel's place. Then Linux's `/proc` knows, and where that is hidden,
-/// the signal of the child's end, if `exit_signal`, with which it was made, was
-/// none. All of them work on a zombie too.
+/// in the kernel's place. Then the signal of the child's end tells, if
+/// `exit_signal`, with which it was made, was none; else Linux's `/proc`. All of
+/// them work on a zombie too.
 pub(crate) fn reached_exec(pid: c_int, exit_signal: c_int) -> Option<bool> {
     // SAFETY: no pointers.
     match check(unsafe { libc::setpgid(pid, c_int::MAX) }) {
@@ -329,11 +330,16 @@ pub(crate) fn reached_exec(pid: c_int, exit_signal: c_int) -> Option<bool> {
         Err(Errno::SRCH) => return None,
         _ => {}
     }
+    if exit_signal == 0 {
+        if let Some(reached) = has_exit_signal(pid) {
+            return Some(reached);
+        }
+    }
     if let Some(not_yet) = forked_without_exec(pid) {
         return Some(!not_yet);
     }
     if exit_signal == 0 {
-        return has_exit_signal(pid);
+        return None;
     }
     // SAFETY: no pointers.
     let same_session = unsafe { libc::getsid(pid) == libc::getsid(0) };
@@ -348,67 +354,6 @@ pub(crate) fn has_exit_signal(pid: c_int) -> Option<bool> {
         return Some(true);
     }
     seen_by(ANY_EXIT_SIGNAL).then_some(false)
-}
-
-/// The kernel's flag `PF_FORKNOEXEC`, from `/proc/PID/stat`. Allocates nothing.
-#[cfg(linux)]
-fn forked_without_exec(pid: c_int) -> Option<bool> {
-    use rustix::fs::{Mode, OFlags};
-
-    const PF_FORKNOEXEC: u64 = 0x40;
-    let mut room = [0; PROC_PATH_SIZE];
-    let path = proc_path(pid, "stat", &mut room)?;
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let mut line = [0; 1024];
-    let len = rustix::io::read(&file, &mut line).ok()?;
-    // The name, in parentheses, may hold any byte; the flags are the seventh
-    // field after it.
-    let after = line[..len].rsplit(|&byte| byte == b')').next()?;
-    let flags = after.split(|&byte| byte == b' ').nth(7)?;
-    let flags: u64 = core::str::from_utf8(flags).ok()?.parse().ok()?;
-    Some(flags & PF_FORKNOEXEC != 0)
-}
-
-/// What `/proc/PID/` and a name of up to 13 bytes take.
-#[cfg(linux)]
-const PROC_PATH_SIZE: usize = 32;
-
-#[cfg(linux)]
-fn proc_path<'a>(pid: c_int, name: &str, room: &'a mut [u8; PROC_PATH_SIZE]) -> Option<&'a CStr> {
-    let mut digits = [0; 11];
-    // SAFETY: eleven bytes.
-    unsafe { super::decimal::write(pid.unsigned_abs(), digits.as_mut_ptr()) };
-    let len = digits.iter().position(|&byte| byte == 0)?;
-    let mut at = 0;
-    for part in [b"/proc/", &digits[..len], b"/", name.as_bytes(), b"\0"] {
-        room.get_mut(at..at + part.len())?.copy_from_slice(part);
-        at += part.len();
-    }
-    CStr::from_bytes_until_nul(room).ok()
-}
-
-/// Writes a file of a process in `/proc`, which takes the text whole or not at
-/// all. Allocates nothing.
-pub(crate) fn write_to_proc(pid: c_int, name: &str, text: &str) -> Result<(), Errno> {
-    #[cfg(linux)]
-    {
-        use rustix::fs::{Mode, OFlags};
-
-        let mut room = [0; PROC_PATH_SIZE];
-        let path = proc_path(pid, name, &mut room).ok_or(Errno::NOENT)?;
-        let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(rustix::io::write(&file, text.as_bytes()).map(drop)?)
-    }
-    #[cfg(not(linux))]
-    {
-        let _ = (pid, name, text);
-        Err(Errno::NOSYS)
-    }
-}
-
-#[cfg(not(linux))]
-fn forked_without_exec(_pid: c_int) -> Option<bool> {
-    None
 }
 
 #[cfg(all(test, linux))]
