@@ -406,3 +406,25 @@ fn a_child_that_may_not_be_killed_is_not_waited_for() {
         }
     });
 }
+
+#[test]
+fn a_stop_that_a_tracer_is_told_of_is_no_end() {
+    in_subprocess("a_stop_that_a_tracer_is_told_of_is_no_end", || {
+        for without in HANDLES {
+            let mut child = standing(without);
+            let pid = child.id().unwrap();
+            // SAFETY: no pointers are read by either request, nor written.
+            unsafe {
+                assert_eq!(libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0), 0);
+                assert_eq!(libc::ptrace(libc::PTRACE_INTERRUPT, pid, 0, 0), 0);
+            }
+            // There is a stop to be told of, which this leaves.
+            await_end(pid);
+            assert_eq!(child.try_wait().unwrap(), None);
+            assert_eq!(state(pid), Some('t'));
+            child.kill().unwrap();
+            assert_eq!(child.wait().unwrap().signal(), Some(Signal::KILL));
+            assert!(no_child_is_left());
+        }
+    });
+}

@@ -64,7 +64,8 @@ pub(crate) fn own_pid() -> c_int {
 
 /// Waits for the child to end and reaps it. `None` if `block` is false and it
 /// runs. `ECHILD`: somebody else has reaped it, or it reaped itself because
-/// `SIGCHLD` is ignored. Goes on after `EINTR`.
+/// `SIGCHLD` is ignored. Goes on after `EINTR`, and after a stop, of which the
+/// kernel tells who traces the child unasked.
 pub(crate) fn wait(
     pid: c_int,
     pidfd: Option<BorrowedFd<'_>>,
@@ -87,8 +88,11 @@ pub(crate) fn wait(
             let _ = pidfd;
             wait4(pid, hang)
         };
-        if !matches!(result, Err(Errno::INTR)) {
-            return result;
+        match result {
+            Err(Errno::INTR) | Ok(Waited::Stopped) => {}
+            Err(errno) => return Err(errno),
+            Ok(Waited::Runs) => return Ok(None),
+            Ok(Waited::Ended(reaped)) => return Ok(Some(reaped)),
         }
     }
 }
@@ -102,7 +106,14 @@ fn refused(errno: Errno) -> bool {
     matches!(errno, Errno::NOSYS | Errno::PERM | Errno::INVAL)
 }
 
-fn wait4(pid: c_int, options: c_int) -> Result<Option<Reaped>, Errno> {
+/// What a wait has found.
+enum Waited {
+    Runs,
+    Stopped,
+    Ended(Reaped),
+}
+
+fn wait4(pid: c_int, options: c_int) -> Result<Waited, Errno> {
     let mut status = 0;
     let mut usage = MaybeUninit::zeroed();
     // SAFETY: writes the status and the usage. The pid is a child's that we
@@ -110,12 +121,18 @@ fn wait4(pid: c_int, options: c_int) -> Result<Option<Reaped>, Errno> {
     let got = check(unsafe { libc::wait4(pid, &mut status, options, usage.as_mut_ptr()) })?;
     // SAFETY: all zero is a valid rusage.
     let usage = unsafe { usage.assume_init() };
-    Ok((got != 0).then(|| Reaped { status, usage: usage.into() }))
+    Ok(match got {
+        0 => Waited::Runs,
+        _ if libc::WIFEXITED(status) || libc::WIFSIGNALED(status) => {
+            Waited::Ended(Reaped { status, usage: usage.into() })
+        }
+        _ => Waited::Stopped,
+    })
 }
 
 /// The syscall, for libc's wrapper has no usage.
 #[cfg(linux)]
-fn waitid_pidfd(pidfd: BorrowedFd<'_>, options: c_int) -> Result<Option<Reaped>, Errno> {
+fn waitid_pidfd(pidfd: BorrowedFd<'_>, options: c_int) -> Result<Waited, Errno> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     let which = libc::P_PIDFD as c_int;
@@ -137,14 +154,15 @@ fn waitid_pidfd(pidfd: BorrowedFd<'_>, options: c_int) -> Result<Option<Reaped>,
         (info.si_pid(), info.si_code, info.si_status(), usage.assume_init())
     };
     if pid == 0 {
-        return Ok(None);
+        return Ok(Waited::Runs);
     }
     let status = match code {
         libc::CLD_EXITED => (status & 0xff) << 8,
         libc::CLD_DUMPED => status | 0x80,
-        _ => status,
+        libc::CLD_KILLED => status,
+        _ => return Ok(Waited::Stopped),
     };
-    Ok(Some(Reaped { status, usage: usage.into() }))
+    Ok(Waited::Ended(Reaped { status, usage: usage.into() }))
 }
 
 /// Whether the child has ended; it stays to be reaped. `ECHILD` as for
@@ -167,7 +185,10 @@ fn ended_by(which: libc::idtype_t, id: libc::id_t, kinds: c_int) -> Result<bool,
     // SAFETY: writes the info.
     check(unsafe { libc::waitid(which, id, info.as_mut_ptr(), options) })?;
     // SAFETY: all zero is valid, and says that nothing has changed.
-    Ok(unsafe { info.assume_init_ref().si_signo } == libc::SIGCHLD)
+    let info = unsafe { info.assume_init_ref() };
+    // A stop is told to who traces the child.
+    let ended = [libc::CLD_EXITED, libc::CLD_KILLED, libc::CLD_DUMPED].contains(&info.si_code);
+    Ok(info.si_signo == libc::SIGCHLD && ended)
 }
 
 /// The raw wait status of a child that somebody else has reaped, from
