@@ -1,5 +1,6 @@
 //! A pid namespace that has just been made: `/proc` is still that of the namespace
-//! around it, where the numbers of children are strangers'.
+//! around it, where the numbers of children are strangers', and the first child is
+//! the init of it.
 
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
@@ -8,7 +9,7 @@ mod support;
 use std::fs;
 
 use forkplan::Channel::Null;
-use forkplan::{Child, Command, IdRange, Namespaces, OnDrop};
+use forkplan::{Child, Command, Features, IdRange, Namespaces, OnDrop};
 use support::isolation::is_root;
 use support::{PATHS, in_subprocess, pause};
 
@@ -136,5 +137,24 @@ fn the_id_maps_of_a_child_are_not_written_to_a_stranger() {
             assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
         });
         assert_eq!(maps(), "");
+    });
+}
+
+#[test]
+fn looking_for_features_does_not_use_up_a_new_pid_namespace() {
+    let name = "looking_for_features_does_not_use_up_a_new_pid_namespace";
+    if !is_root(name) {
+        return;
+    }
+    in_subprocess(name, || {
+        unshare_pids();
+        let first = paused().spawn().unwrap();
+        // Now there is an init, and it is known what the kernel has.
+        assert!(Features::of_this_kernel().contains(Features::SHARED_MEMORY));
+        stop(paused().require(Features::SHARED_MEMORY).spawn().unwrap());
+        stop(first);
+        // Control: with its init the namespace has ended.
+        let error = Command::new("true").spawn().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOMEM));
     });
 }

@@ -84,3 +84,14 @@ fn in_digits(number: c_int, room: &mut [u8; 11]) -> Option<&[u8]> {
     unsafe { super::decimal::write(number.unsigned_abs(), room.as_mut_ptr()) };
     room.split(|&byte| byte == 0).next()
 }
+
+/// Whether the next child of this thread will be the first process of a new pid
+/// namespace: one that was made by `unshare(CLONE_NEWPID)`, and into which no child
+/// was born. Its file is there then, and leads nowhere yet.
+#[cfg(raw_syscalls)]
+pub(super) fn next_child_is_init() -> bool {
+    use rustix::fs::{AtFlags, CWD, statat};
+    let file = c"/proc/thread-self/ns/pid_for_children";
+    statat(CWD, file, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        && statat(CWD, file, AtFlags::empty()).err() == Some(rustix::io::Errno::NOENT)
+}
