@@ -9,7 +9,7 @@ mod support;
 use std::fs;
 
 use forkplan::Channel::Null;
-use forkplan::{Child, Command, Features, IdRange, Namespaces, OnDrop};
+use forkplan::{Child, Command, Features, IdRange, Namespaces, OnDrop, Signal};
 use support::isolation::is_root;
 use support::{PATHS, in_subprocess, pause};
 
@@ -137,6 +137,25 @@ fn the_id_maps_of_a_child_are_not_written_to_a_stranger() {
             assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
         });
         assert_eq!(maps(), "");
+    });
+}
+
+#[test]
+fn a_parent_out_of_sight_is_not_one_that_is_gone() {
+    let name = "a_parent_out_of_sight_is_not_one_that_is_gone";
+    if !is_root(name) {
+        return;
+    }
+    in_subprocess(name, || {
+        unshare_pids();
+        // The namespace lives as long as its first process.
+        let init = paused().spawn().unwrap();
+        for without in PATHS {
+            let mut command = paused();
+            command.parent_death_signal(Signal::KILL).without(without);
+            stop(command.spawn().unwrap());
+        }
+        stop(init);
     });
 }
 
