@@ -53,14 +53,13 @@ pub(crate) fn write_to_proc(pid: c_int, name: &str, text: &str) -> Result<(), Er
 #[cfg(linux)]
 const PATH_SIZE: usize = 32;
 
-/// `/proc/PID/name`. `None` where that would be somebody else's: in a pid namespace
-/// whose `/proc` is still that of the one around it, numbers there mean others.
+/// `/proc/PID/name`. `None` where that would be somebody else's.
 #[cfg(linux)]
 fn path_of<'a>(pid: c_int, name: &str, room: &'a mut [u8; PATH_SIZE]) -> Option<&'a CStr> {
-    let mut digits = [0; 11];
-    if !knows_us_by(in_digits(super::process::own_pid(), &mut digits)?) {
+    if !is_ours() {
         return None;
     }
+    let mut digits = [0; 11];
     let digits = in_digits(pid, &mut digits)?;
     let mut at = 0;
     for part in [b"/proc/", digits, b"/", name.as_bytes(), b"\0"] {
@@ -70,12 +69,13 @@ fn path_of<'a>(pid: c_int, name: &str, room: &'a mut [u8; PATH_SIZE]) -> Option<
     CStr::from_bytes_until_nul(room).ok()
 }
 
-/// Whether `/proc` has this process under this number.
+/// Whether `/proc` has this process under its own number. In a pid namespace whose
+/// `/proc` is still that of the one around it, numbers there mean others.
 #[cfg(linux)]
-fn knows_us_by(number: &[u8]) -> bool {
-    let mut room = [core::mem::MaybeUninit::uninit(); PATH_SIZE];
+pub(super) fn is_ours() -> bool {
+    let (mut room, mut own) = ([core::mem::MaybeUninit::uninit(); PATH_SIZE], [0; 11]);
     let link = rustix::fs::readlinkat_raw(rustix::fs::CWD, c"/proc/self", &mut room);
-    link.is_ok_and(|(link, _)| *link == *number)
+    link.is_ok_and(|(link, _)| in_digits(super::process::own_pid(), &mut own) == Some(link))
 }
 
 #[cfg(linux)]
