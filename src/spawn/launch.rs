@@ -178,7 +178,7 @@ fn map_ids(
 fn was_not_let_go_on(child: &SpawnError, refused: &SpawnError) -> bool {
     let broken = |error: &SpawnError| error.raw_os_error() == Some(Errno::PIPE.raw_os_error());
     let waited = matches!(child.step(), Some(Step::AwaitParent { .. })) && broken(child);
-    waited || child.signal() == Some(Signal::KILL) && !broken(refused)
+    (waited || child.signal() == Some(Signal::KILL)) && !broken(refused)
 }
 
 /// Clones without an exit signal, or where the old call refuses that, as user-mode
