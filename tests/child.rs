@@ -133,7 +133,7 @@ fn a_stopped_child_has_not_ended() {
         let mut child = standing(without);
         child.signal(Signal::STOP).unwrap();
         while state(child.id().unwrap()) != Some('T') {
-            std::thread::yield_now();
+            thread::yield_now();
         }
         assert_eq!(child.wait_timeout(Duration::from_millis(1)).unwrap(), None);
         child.signal(Signal::CONT).unwrap();
