@@ -341,9 +341,9 @@ pub(crate) fn signal(
 /// POSIX has `setpgid` of a child that has called exec fail with `EACCES`, and
 /// no process group has the largest number, so the call changes nothing. `EPERM`
 /// has several meanings: not yet, or another session, or a filter that answers
-/// in the kernel's place. Then the signal of the child's end tells, if
-/// `exit_signal`, with which it was made, was none; else Linux's `/proc`. All of
-/// them work on a zombie too.
+/// in the kernel's place. Then Linux's `/proc` knows, and where that is hidden or
+/// another namespace's, the signal of the child's end, if `exit_signal`, with which
+/// it was made, was none. All of them work on a zombie too.
 pub(crate) fn reached_exec(pid: c_int, exit_signal: c_int) -> Option<bool> {
     // SAFETY: no pointers.
     match check(unsafe { libc::setpgid(pid, c_int::MAX) }) {
@@ -351,16 +351,11 @@ pub(crate) fn reached_exec(pid: c_int, exit_signal: c_int) -> Option<bool> {
         Err(Errno::SRCH) => return None,
         _ => {}
     }
-    if exit_signal == 0 {
-        if let Some(reached) = has_exit_signal(pid) {
-            return Some(reached);
-        }
-    }
     if let Some(not_yet) = forked_without_exec(pid) {
         return Some(!not_yet);
     }
     if exit_signal == 0 {
-        return None;
+        return has_exit_signal(pid);
     }
     // SAFETY: no pointers.
     let same_session = unsafe { libc::getsid(pid) == libc::getsid(0) };
