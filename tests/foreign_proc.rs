@@ -38,7 +38,7 @@ struct Stranger(i32);
 
 impl Stranger {
     fn new(prepare: impl FnOnce()) -> Self {
-        let (mut reader, writer) = std::io::pipe().unwrap();
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
         // SAFETY: one thread matters in this process; the child makes two syscalls.
         let child = unsafe { libc::fork() };
         if child == 0 {
@@ -50,7 +50,7 @@ impl Stranger {
             }
         }
         drop(writer);
-        assert_eq!(std::io::Read::read(&mut reader, &mut [0]).unwrap(), 0);
+        assert_eq!(rustix::io::read(reader, &mut [0; 1]), Ok(0));
         Self(child)
     }
 
