@@ -126,6 +126,8 @@ pub(crate) const OF_THE_PARENT: &[(&str, libc::c_long, &str)] = &[
     ("memfd_create", libc::SYS_memfd_create, "EFAULT EINVAL EMFILE ENFILE ENOMEM"),
     ("waitid", libc::SYS_waitid, "EAGAIN ECHILD EINTR EINVAL ESRCH"),
     ("wait4", libc::SYS_wait4, "ECHILD EINTR EINVAL ESRCH"),
+    // Newer architectures never had it.
+    #[cfg(target_arch = "x86_64")]
     ("poll", libc::SYS_poll, "EFAULT EINTR EINVAL ENOMEM"),
     (
         "mknodat",

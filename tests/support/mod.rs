@@ -5,6 +5,9 @@
 
 mod amount;
 pub(crate) mod call_commands;
+// The child is written in assembly.
+#[cfg(all(any(asan, tsan), target_arch = "x86_64"))]
+pub(crate) mod careless;
 pub(crate) mod errnos;
 pub(crate) mod fault_commands;
 mod fault_rules;

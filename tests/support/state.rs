@@ -12,9 +12,9 @@ pub(crate) struct State(BTreeMap<&'static str, String>);
 impl State {
     /// What all threads share.
     pub(crate) fn of_process() -> Self {
-        // Of the 16 that there are. What type their numbers have is libc's to say.
         let limits: [_; 16] = core::array::from_fn(|limit| {
             let mut value = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+            // Its type depends on the libc.
             // SAFETY: writes the limit.
             assert_eq!(unsafe { libc::getrlimit64(limit as _, &mut value) }, 0);
             (value.rlim_cur, value.rlim_max)
