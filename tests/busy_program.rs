@@ -57,3 +57,28 @@ fn a_program_that_stays_open_for_writing_is_etxtbsy() {
         assert!(prepared.spawn().unwrap().wait().unwrap().success());
     }
 }
+
+#[test]
+fn a_program_by_fd_is_waited_for_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("program");
+    fs::copy("/bin/true", &path).unwrap();
+    let program = File::open(&path).unwrap();
+    for without in PATHS {
+        let mut command = Command::new("program");
+        let mut prepared = command.program_fd(&program).without(without).prepare().unwrap();
+        let writer = File::options().append(true).open(&path).unwrap();
+        // Tried once it is told so, and more often it is waited for: the writer goes
+        // when the first try is over.
+        let mut starting = prepared.try_clone().unwrap().start();
+        while starting.notice().is_some() && !starting.look() {
+            thread::yield_now();
+        }
+        drop(writer);
+        let (_, child) = starting.finish();
+        assert!(child.unwrap().wait().unwrap().success());
+        // Control: with a writer that stays it is an error.
+        let _writer = File::options().append(true).open(&path).unwrap();
+        assert_eq!(prepared.spawn().unwrap_err().raw_os_error(), Some(libc::ETXTBSY));
+    }
+}

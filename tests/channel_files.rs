@@ -298,3 +298,27 @@ fn a_fifo_in_the_child_blocks_the_spawn_until_somebody_opens_it() {
         child.wait().unwrap();
     });
 }
+
+#[test]
+fn bytes_beyond_the_parents_limit_on_files_are_an_error_and_no_signal() {
+    in_subprocess("bytes_beyond_the_parents_limit_on_files_are_an_error_and_no_signal", || {
+        let limit = libc::rlimit { rlim_cur: 4, rlim_max: 4 };
+        // SAFETY: reads the limit. The process is the test's own.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) }, 0);
+        let before = fds_of_self();
+        let with = |bytes: &str| {
+            let mut command = Command::new("true");
+            command.fd(0, Channel::bytes(bytes)).spawn()
+        };
+        // Written, they would be a SIGXFSZ, which ends who does not expect it.
+        let error = with("12345").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EFBIG), "{error}");
+        assert!(with("1234").unwrap().wait().unwrap().success());
+        assert_eq!(fds_of_self(), before);
+        // Control: a file in memory counts as one.
+        let file = rustix::fs::memfd_create("control", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        // SAFETY: no handler of anybody's; the process is the test's own.
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        assert_eq!(rustix::io::pwrite(file, b"5", 4), Err(rustix::io::Errno::FBIG));
+    });
+}

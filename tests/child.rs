@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Stdio};
+use std::thread;
 use std::time::Instant;
 
 use forkplan::Channel::{Null, ReadPipe, SocketPair, WritePipe};
@@ -132,7 +133,7 @@ fn a_stopped_child_has_not_ended() {
         let mut child = standing(without);
         child.signal(Signal::STOP).unwrap();
         while state(child.id().unwrap()) != Some('T') {
-            std::thread::yield_now();
+            thread::yield_now();
         }
         assert_eq!(child.wait_timeout(Duration::from_millis(1)).unwrap(), None);
         child.signal(Signal::CONT).unwrap();
@@ -375,5 +376,55 @@ fn waits_go_on_after_a_signal_handler_ran() {
             );
         }
         assert!(RUNS.load(Ordering::Relaxed) > 0, "the handler never ran");
+    });
+}
+
+#[test]
+fn a_child_that_may_not_be_killed_is_not_waited_for() {
+    let name = "a_child_that_may_not_be_killed_is_not_waited_for";
+    if !support::isolation::is_root(name) {
+        return;
+    }
+    in_subprocess(name, || {
+        for without in HANDLES {
+            let child = standing(without);
+            let pid = child.id().unwrap();
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    support::isolation::become_nobody();
+                    // Would not come back.
+                    drop(child);
+                });
+            });
+            // It runs on, and its end is for whoever may.
+            assert!(matches!(state(pid), Some('S' | 'R')));
+            // SAFETY: a child of this process, not reaped before.
+            unsafe {
+                assert_eq!(libc::kill(pid as i32, libc::SIGKILL), 0);
+                assert_eq!(libc::waitpid(pid as i32, std::ptr::null_mut(), 0), pid as i32);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_stop_that_a_tracer_is_told_of_is_no_end() {
+    in_subprocess("a_stop_that_a_tracer_is_told_of_is_no_end", || {
+        for without in HANDLES {
+            let mut child = standing(without);
+            let pid = child.id().unwrap();
+            // SAFETY: no pointers are read by either request, nor written.
+            unsafe {
+                assert_eq!(libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0), 0);
+                assert_eq!(libc::ptrace(libc::PTRACE_INTERRUPT, pid, 0, 0), 0);
+            }
+            // There is a stop to be told of, which this leaves.
+            await_end(pid);
+            assert_eq!(child.try_wait().unwrap(), None);
+            assert_eq!(state(pid), Some('t'));
+            child.kill().unwrap();
+            assert_eq!(child.wait().unwrap().signal(), Some(Signal::KILL));
+            assert!(no_child_is_left());
+        }
     });
 }

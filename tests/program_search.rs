@@ -137,3 +137,18 @@ fn an_empty_element_is_not_the_current_directory() {
     command.env("PATH", ".:/nowhere");
     assert_eq!(run(&command).unwrap(), Some(1));
 }
+
+#[test]
+fn an_element_that_is_longer_than_any_path_does_not_end_the_search() {
+    let root = directories();
+    program(root.path().join("a/prog"), 1, 0o755);
+    let mut command = Command::new("prog");
+    let long = "/x".repeat(libc::PATH_MAX as usize);
+    command.current_dir(root.path()).env("PATH", format!("{long}:b:{long}:a"));
+    assert_eq!(run(&command).unwrap(), Some(1));
+    command.env("PATH", format!("b:{long}"));
+    assert_eq!(run(&command).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+    // A name that no file can have is told as that.
+    let error = run(Command::new("x".repeat(256)).env("PATH", "/bin")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENAMETOOLONG));
+}

@@ -71,6 +71,8 @@ fn of_the_parent() -> Vec<Rule> {
         libc::SYS_clone,
         libc::SYS_pipe2,
         libc::SYS_open,
+        // `/proc/self`, before anything is looked for in `/proc` by a number.
+        libc::SYS_readlinkat,
         libc::SYS_poll,
         libc::SYS_pwritev2,
         libc::SYS_waitid,

@@ -132,7 +132,7 @@ fn every_fault(bench: &mut Bench<'_, '_>, place: [usize; 2], thread: &State, tal
             tally.turn += 1;
             for errno in errnos_of(call, way, tally.turn) {
                 let target = bench.targets()[at];
-                let is_program = matches!(target.step, Step::Exec { .. });
+                let is_program = matches!(target.step, Step::Exec { .. } | Step::ExecFd { .. });
                 // Tried again for an eighth of a second.
                 if errno == libc::ETXTBSY && is_program && command > 0 {
                     continue;

@@ -10,6 +10,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::fs;
 
+use forkplan::plan::Step;
 use forkplan::{Command, Signal};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use support::{EXCLUSIONS, in_subprocess, no_child_is_left, pause};
@@ -115,6 +116,24 @@ fn the_hooks_errno_is_the_spawns() {
             }
         }
     });
+}
+
+#[test]
+fn a_negative_number_from_the_hook_is_the_hooks_failure_too() {
+    // What a C function returns that has failed.
+    for number in [-1, c_int::MIN] {
+        let mut command = Command::new("true");
+        let argument = ptr::without_provenance_mut(number as isize as usize);
+        // SAFETY: the hook only returns.
+        unsafe { command.pre_exec(fail_with, argument) };
+        let mut prepared = command.prepare().unwrap();
+        let opened = prepared.open().unwrap();
+        let steps = opened.plan().steps();
+        let hook = steps.iter().position(|step| *step == Step::Hook).unwrap();
+        let error = opened.spawn().unwrap_err();
+        assert_eq!((error.step(), error.step_index()), (Some(Step::Hook), Some(hook)));
+        assert_eq!((error.raw_os_error(), error.description()), (Some(number), Some("the hook")));
+    }
 }
 
 #[test]

@@ -412,3 +412,28 @@ fn control_securebits_forbid_what_comes_after_them() {
         }
     });
 }
+
+/// glibc says then that there are none; musl gives up.
+#[test]
+fn groups_that_can_not_be_read_are_no_reason_to_ask_for_ever() {
+    let name = "groups_that_can_not_be_read_are_no_reason_to_ask_for_ever";
+    root_only!(name);
+    in_subprocess(name, || {
+        support::mounts::with_shared_mounts();
+        let (mem, none) = (c"/proc/self/mem".as_ptr(), core::ptr::null());
+        // SAFETY: the kernel reads the strings and the limit. No mount that is made
+        // here is seen elsewhere, and nobody needs more memory.
+        unsafe {
+            let group = c"/etc/group".as_ptr();
+            assert_eq!(libc::mount(mem, group, none, libc::MS_BIND, none.cast()), 0);
+            let limit = libc::rlimit { rlim_cur: 4 << 30, rlim_max: 4 << 30 };
+            assert_eq!(libc::setrlimit(libc::RLIMIT_AS, &limit), 0);
+        }
+        assert!(fs::read("/etc/group").is_err());
+        match Command::new("true").uid(0).init_groups("root").prepare() {
+            Ok(_) => {}
+            Err(PlanError::System { call: "getgrouplist", errno: libc::EIO }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    });
+}

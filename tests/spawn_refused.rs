@@ -8,11 +8,13 @@ mod support;
 use core::time::Duration;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::iter;
 
 use forkplan::plan::Step;
 use forkplan::{Command, Features, OnDrop, Prepared, Signal};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::seccomp::{Rule, install, under};
-use support::{fds_of, fds_of_self, in_subprocesses, no_child_is_left, pause};
+use support::{fds_of, fds_of_self, in_subprocess, in_subprocesses, no_child_is_left, pause};
 
 const ERRNOS: [i32; 3] = [libc::ENOSYS, libc::EPERM, libc::EINVAL];
 
@@ -226,5 +228,24 @@ fn a_child_that_failed_is_reaped_whatever_errno_the_wait_by_pidfd_has() {
             assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{error}");
         });
         assert!(no_child_is_left());
+    });
+}
+
+#[test]
+fn what_could_not_be_found_out_for_want_of_fds_is_asked_again() {
+    in_subprocess("what_could_not_be_found_out_for_want_of_fds_is_asked_again", || {
+        let old = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(32), ..old }).unwrap();
+        let all: Vec<File> = iter::from_fn(|| File::open("/dev/null").ok()).collect();
+        // Control: a pidfd and a directory are wanted, for which there is no number.
+        assert!(!Features::of_this_kernel().intersects(Features::PIDFD | Features::PROC_FD));
+        drop(all);
+        setrlimit(Resource::Nofile, old).unwrap();
+        let found = Features::of_this_kernel();
+        assert!(found.contains(Features::PIDFD | Features::PROC_FD), "{found:?}");
+        // From now on it is known, and nobody makes a child for it.
+        under(&[Rule::kill(libc::SYS_clone3), Rule::kill(libc::SYS_clone)], || {
+            assert_eq!(Features::of_this_kernel(), found);
+        });
     });
 }

@@ -91,6 +91,23 @@ fn an_environment_is_complete_as_said_or_inherited() {
     assert!(!all.split(|&byte| byte == b'\n').any(|line| line.starts_with(b"PATH=")));
 }
 
+#[test]
+fn of_a_variable_that_is_there_twice_the_child_has_what_the_parent_sees() {
+    in_subprocess("of_a_variable_that_is_there_twice_the_child_has_what_the_parent_sees", || {
+        unsafe extern "C" {
+            static mut environ: *const *const core::ffi::c_char;
+        }
+        let twice = [c"TWICE=seen".as_ptr(), c"TWICE=hidden".as_ptr(), core::ptr::null()];
+        // SAFETY: nobody else uses the environment, which outlives this body.
+        unsafe { environ = Vec::leak(twice.into()).as_ptr() };
+        assert_eq!(std::env::var_os("TWICE").unwrap(), "seen");
+        assert_eq!(said(&mut Command::new("/usr/bin/env")), b"TWICE=seen\n");
+        // What is said counts more than either.
+        assert_eq!(said(Command::new("/usr/bin/env").env("TWICE", "said")), b"TWICE=said\n");
+        assert_eq!(said(Command::new("/usr/bin/env").env_remove("TWICE")), b"");
+    });
+}
+
 /// `test_processCommandLineArguments`, `test_commandLine`
 #[test]
 fn arguments_pass_every_byte_but_nul() {

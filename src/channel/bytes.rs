@@ -46,7 +46,8 @@ impl Channel<'_> {
     /// their first byte. It is sealed; nobody can change it. Linux.
     ///
     /// For input that is known beforehand. The spawn takes the time to copy it
-    /// once, the parent keeps no end, and the child can seek in it. Input that is
+    /// once, the parent keeps no end, and the child can seek in it. More than the
+    /// parent's `RLIMIT_FSIZE` is `EFBIG`. Input that is
     /// large, comes bit by bit, or is for a program that wants a pipe is better
     /// fed to a [`WritePipe`](Channel::WritePipe) by a [`Pump`](crate::Pump).
     pub fn bytes(bytes: impl Into<Vec<u8>>) -> Channel<'static> {

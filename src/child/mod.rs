@@ -80,7 +80,8 @@ pub enum OnDrop {
     #[default]
     Detach,
     /// It gets `SIGKILL` and is reaped, for which the drop blocks: not long,
-    /// unless it is stuck in the kernel.
+    /// unless it is stuck in the kernel. One that has become somebody else's and
+    /// may not be killed runs on, as with [`Detach`](Self::Detach).
     Kill,
 }
 
@@ -336,8 +337,9 @@ impl Drop for Child {
         }
         let running = matches!(self.reap(false), Ok(None));
         if running && self.on_drop == OnDrop::Kill {
-            let _ = self.kill();
-            let _ = self.reap(true);
+            // One that could not be killed runs on, for as long as it likes.
+            let killed = self.kill().is_ok();
+            let _ = self.reap(killed);
         }
     }
 }

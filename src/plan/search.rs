@@ -10,14 +10,19 @@ const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
 /// A name with a `/` is tried as it stands, from the child's directory. Any
 /// other name is tried in each element of `path`, the child's `PATH`. Empty
 /// elements, which POSIX reads as the current directory, are passed over: no
-/// program is run from the current directory unless somebody wrote so.
+/// program is run from the current directory unless somebody wrote so. So are those
+/// of `too_long` bytes or more, which no path can have: an error of theirs would
+/// end the search.
 pub(crate) fn candidates<'a>(
     program: &'a [u8],
     path: Option<&'a [u8]>,
+    too_long: usize,
 ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
     let as_it_stands = program.contains(&b'/');
     let directories = if as_it_stands { b"" } else { path.unwrap_or(DEFAULT_PATH) };
-    let searched = directories.split(|&byte| byte == b':').filter(|dir| !dir.is_empty());
+    let searched = directories
+        .split(|&byte| byte == b':')
+        .filter(move |dir| (1..too_long).contains(&dir.len()));
     as_it_stands
         .then_some(b"".as_slice())
         .into_iter()
@@ -33,7 +38,7 @@ mod tests {
     use std::vec::Vec;
 
     fn all(program: &str, path: Option<&str>) -> Vec<String> {
-        let found = candidates(program.as_bytes(), path.map(str::as_bytes));
+        let found = candidates(program.as_bytes(), path.map(str::as_bytes), 10);
         found
             .map(|(dir, name)| {
                 let slash = if dir.is_empty() { "" } else { "/" };
@@ -64,6 +69,12 @@ mod tests {
         assert_eq!(all("wc", Some(":/a::/b:")), ["/a/wc", "/b/wc"]);
         assert!(all("wc", Some("")).is_empty());
         assert!(all("wc", Some("::")).is_empty());
+    }
+
+    #[test]
+    fn elements_that_no_path_can_have_are_passed_over() {
+        assert_eq!(all("wc", Some("/12345678:/123456789:/a")), ["/12345678/wc", "/a/wc"]);
+        assert_eq!(all("/123456789/wc", Some("/a")), ["/123456789/wc"]);
     }
 
     #[test]

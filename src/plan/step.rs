@@ -186,7 +186,8 @@ pub enum Step {
         signal: i32,
     },
     /// `getppid()`, which is `ESRCH` here if it is not `pid`: the parent ended
-    /// before its death could be a signal.
+    /// before its death could be a signal. One in another pid namespace, which is
+    /// 0, is not seen and passes.
     CheckParent {
         /// The parent.
         pid: i32,

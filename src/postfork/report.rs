@@ -44,7 +44,8 @@ impl<'a> Report<'a> {
             0 => Errno::IO.raw_os_error(),
             errno => errno,
         };
-        self.0.store(u64::from(step) << 32 | errno as u64, Ordering::Release);
+        // Without its sign, which would reach the step: a hook may return −1.
+        self.0.store(u64::from(step) << 32 | u64::from(errno as u32), Ordering::Release);
     }
 
     /// By the parent.
@@ -72,5 +73,7 @@ mod tests {
         assert_eq!(report.read(), Progress::Failed(3, Errno::BADF));
         report.fail(u32::MAX, Errno::NOENT);
         assert_eq!(report.read(), Progress::Failed(u32::MAX, Errno::NOENT));
+        report.fail(3, Errno::from_raw_os_error(-1));
+        assert_eq!(report.read(), Progress::Failed(3, Errno::from_raw_os_error(-1)));
     }
 }

@@ -26,7 +26,11 @@ impl Variables {
     pub(super) fn new(asked: &Environment) -> Result<Self, PlanError> {
         let (mut texts, mut pid_keys) = (BTreeMap::new(), Vec::new());
         if !asked.clear {
-            texts.extend(env::vars_os());
+            // Of a key that is there twice the first counts: it is what `getenv`
+            // finds, and who has checked a value has checked that one.
+            for (key, value) in env::vars_os() {
+                texts.entry(key).or_insert(value);
+            }
         }
         for (key, value) in &asked.changes {
             checked_key(key)?;

@@ -142,7 +142,7 @@ impl SpawnError {
 
     /// Whether somebody has the program open for writing.
     pub(super) fn is_busy(&self) -> bool {
-        let at_exec = matches!(self.step(), Some(Step::Exec { .. }));
+        let at_exec = matches!(self.step(), Some(Step::Exec { .. } | Step::ExecFd { .. }));
         at_exec && self.raw_os_error() == Some(Errno::TXTBSY.raw_os_error())
     }
 

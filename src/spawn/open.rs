@@ -59,6 +59,8 @@ impl<'fd> Prepared<'fd> {
         launcher: Option<&'p Launcher>,
         runs_on: bool,
     ) -> Result<Opened<'p, 'fd>, SpawnError> {
+        // One that was forgotten in place of dropped has left its ends.
+        self.take_back();
         self.scratch.lent.clear();
         let ends = Ends::new(self.infos.clone());
         // From here on dropping it closes whatever was opened.
@@ -93,6 +95,18 @@ impl<'fd> Prepared<'fd> {
 }
 
 impl Prepared<'_> {
+    /// Ends what was opened for a spawn: what was given goes back, the rest is
+    /// closed.
+    fn take_back(&mut self) {
+        let Self { openers, scratch, .. } = self;
+        let Scratch { made, spares, spare_numbers, .. } = scratch;
+        for (opener, made) in openers.iter().zip(made.drain(..)) {
+            opener.take_back(made);
+        }
+        spares.clear();
+        spare_numbers.clear();
+    }
+
     /// What the child of the last spawn that was opened does.
     pub(super) fn plan(&self) -> Plan<'_> {
         Plan {
@@ -328,12 +342,6 @@ impl Opened<'_, '_> {
 impl Drop for Opened<'_, '_> {
     fn drop(&mut self) {
         self.give_terminals_back();
-        let Prepared { openers, scratch, .. } = &mut *self.prepared;
-        let Scratch { made, spares, spare_numbers, .. } = scratch;
-        for (opener, made) in openers.iter().zip(made.drain(..)) {
-            opener.take_back(made);
-        }
-        spares.clear();
-        spare_numbers.clear();
+        self.prepared.take_back();
     }
 }

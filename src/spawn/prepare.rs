@@ -19,6 +19,7 @@ use crate::channel::{Channel, ChannelInfo, Name, OwnedName};
 use crate::command::{Command, Mapped, Namespaces, PlanError};
 use crate::plan::{Finish, Label, Program, Step, Text, candidates, finish};
 use crate::signal::Signal;
+use crate::sys::numbers::PATH_MAX;
 use crate::sys::{Features, fd, signals};
 
 impl<'fd> Command<'fd> {
@@ -218,7 +219,7 @@ impl<'fd> Command<'fd> {
             return Err(PlanError::EmptyProgram);
         }
         let mut paths = Vec::new();
-        for (dir, name) in candidates(program, environment.path()) {
+        for (dir, name) in candidates(program, environment.path(), PATH_MAX) {
             let slash: &[u8] = if dir.is_empty() || dir.ends_with(b"/") { b"" } else { b"/" };
             paths.push(strings.push(&[dir, slash, name])?);
         }

@@ -363,11 +363,15 @@ fn groups_of(name: &OsStr, gid: u32) -> Result<Vec<u32>, PlanError> {
     let mut groups = vec![0; 32];
     loop {
         match users::groups(&c_name, gid, &mut groups) {
-            Some(count) => {
+            Ok(Some(count)) => {
                 groups.truncate(count);
                 return Ok(groups);
             }
-            None => groups.resize(groups.len() * 2, 0),
+            Ok(None) => groups.resize(groups.len() * 2, 0),
+            Err(errno) => {
+                let errno = errno.raw_os_error();
+                return Err(PlanError::System { call: "getgrouplist", errno });
+            }
         }
     }
 }

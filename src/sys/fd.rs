@@ -138,9 +138,9 @@ pub(crate) fn mark_range(_first: i32, _last: Option<i32>) -> Result<(), Errno> {
     Err(Errno::NOSYS)
 }
 
-/// Whether `/proc/self/fd` is there.
-pub(crate) fn lists_fds() -> bool {
-    open(c"/proc/self/fd", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).is_ok()
+/// Opens `/proc/self/fd`.
+pub(crate) fn open_listing() -> Result<OwnedFd, Errno> {
+    open(c"/proc/self/fd", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
 }
 
 /// The kind of a namespace, `CLONE_NEW*`, if the fd is that of one.

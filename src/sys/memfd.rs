@@ -13,7 +13,13 @@ pub(crate) fn sealed(bytes: &[u8]) -> Result<OwnedFd, (&'static str, Errno)> {
     #[cfg(linux)]
     {
         use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+        use rustix::process::{Resource, getrlimit};
         let failed = |call| move |errno: rustix::io::Errno| (call, Errno::from(errno));
+        // A write beyond the limit on files would be a signal that kills us.
+        let limit = getrlimit(Resource::Fsize).current;
+        if limit.is_some_and(|limit| bytes.len() as u64 > limit) {
+            return Err(("pwrite to a memfd", Errno::FBIG));
+        }
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = memfd_create(c"forkplan", flags).map_err(failed("memfd_create"))?;
         let mut at = 0;

@@ -10,7 +10,7 @@
 //! * [`sanitizer`]: what that is told of a child.
 //! * [`features`], [`probe`]: what the kernel has.
 //! * [`fd`], [`fifo`], [`memfd`], [`slot`], [`memory`], [`shelf`], [`once`], [`poll`],
-//!   [`epoll`], [`wake`], [`process`], [`orphans`], [`signals`], [`socket`], [`terminal`]: the
+//!   [`epoll`], [`wake`], [`process`], [`proc`], [`orphans`], [`signals`], [`socket`], [`terminal`]: the
 //!   parent's calls.
 //! * [`inherited`], [`fd_kind`], [`shared`]: fds that this program was started
 //!   with, which others have too.
@@ -51,6 +51,7 @@ pub(crate) mod once;
 pub(crate) mod orphans;
 pub(crate) mod poll;
 pub(crate) mod probe;
+pub(crate) mod proc;
 pub(crate) mod process;
 #[cfg(raw_syscalls)]
 mod sanitizer;

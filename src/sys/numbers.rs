@@ -29,6 +29,9 @@ pub(crate) const LIMITS: &[(&str, i32)] = &[
     ("RLIMIT_SIGPENDING", libc::RLIMIT_SIGPENDING as i32),
 ];
 
+/// The bytes of a path with its NUL: one that has more is `ENAMETOOLONG`.
+pub(crate) const PATH_MAX: usize = libc::PATH_MAX as usize;
+
 /// Kinds of namespaces. Linux's, wherever a plan is printed.
 pub(crate) const NAMESPACES: &[(&str, u32)] = &[
     ("CLONE_NEWTIME", 0x80),

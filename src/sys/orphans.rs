@@ -65,22 +65,16 @@ mod linux {
     use core::mem::MaybeUninit;
 
     use rustix::fd::{AsFd, OwnedFd};
-    use rustix::fs::{CWD, Mode, OFlags, RawDir, openat, readlinkat_raw};
+    use rustix::fs::{Mode, OFlags, RawDir, openat};
 
-    use super::super::{Errno, decimal, fd, process};
+    use super::super::{Errno, fd, proc};
     use crate::limits::DIRENT_BUFFER_SIZE;
 
     const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 
     pub(super) fn lists_children() -> Result<bool, Errno> {
-        let (mut target, mut own) = ([MaybeUninit::uninit(); 16], [0; 11]);
-        // SAFETY: eleven bytes.
-        unsafe { decimal::write(process::own_pid().unsigned_abs(), own.as_mut_ptr()) };
-        let own = CStr::from_bytes_until_nul(&own).unwrap_or(c"");
-        // That of another pid namespace counts otherwise.
-        match readlinkat_raw(CWD, c"/proc/self", &mut target) {
-            Ok((target, _)) if target == own.to_bytes() => {}
-            _ => return Ok(false),
+        if !proc::is_ours() {
+            return Ok(false);
         }
         match fd::open(c"/proc/thread-self/children", OFlags::RDONLY, Mode::empty()) {
             Err(Errno::NOENT) => Ok(false),

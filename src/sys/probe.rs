@@ -5,7 +5,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use super::Features;
+use super::{Errno, Features};
 
 /// What was found, with the highest bit set once it was looked for. Two threads
 /// that look at once find the same.
@@ -16,11 +16,19 @@ impl Features {
     /// What this kernel has, for this process. The first call makes up to four
     /// short-lived children (without `SIGCHLD`) to find out; later ones read a
     /// number.
+    ///
+    /// Where that could not be found out for want of fds, processes or memory, or
+    /// since the next child is the first of a new pid namespace, whose end would be
+    /// the namespace's, what needs trying out is not used, and the next call asks
+    /// again.
     pub fn of_this_kernel() -> Self {
         match FOUND.load(Ordering::Relaxed) {
             0 => {
-                let found = look();
-                FOUND.store(found.bits() | LOOKED, Ordering::Relaxed);
+                let mut sure = true;
+                let found = look(&mut sure);
+                if sure {
+                    FOUND.store(found.bits() | LOOKED, Ordering::Relaxed);
+                }
                 found
             }
             found => Self::from_bits_truncate(found),
@@ -30,26 +38,34 @@ impl Features {
     /// Asks once more, for this thread: a seccomp filter of its own may have come
     /// since. Other threads' answer stays.
     pub(crate) fn of_this_thread() -> Self {
-        look()
+        look(&mut true)
     }
 }
 
-fn look() -> Features {
-    (clone_features() | fd_features()).consistent()
+/// `sure` is cleared where an answer may be another one the next time.
+fn look(sure: &mut bool) -> Features {
+    (clone_features(sure) | fd_features(sure)).consistent()
 }
 
-fn fd_features() -> Features {
+/// Whether a call failed for want of something, and not for the call's sake.
+fn wants(errno: Errno) -> bool {
+    matches!(errno, Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE)
+}
+
+fn fd_features(sure: &mut bool) -> Features {
     let mut found = Features::empty();
     // No fd has such a number, so nothing is marked.
     found.set(Features::CLOSE_RANGE, super::fd::mark_range(i32::MAX, None).is_ok());
-    found.set(Features::PROC_FD, cfg!(raw_syscalls) && super::fd::lists_fds());
+    let listed = super::fd::open_listing();
+    *sure &= !listed.as_ref().is_err_and(|&errno| wants(errno));
+    found.set(Features::PROC_FD, cfg!(raw_syscalls) && listed.is_ok());
     found
 }
 
 /// Without raw syscalls libc's fork makes the child: only the pidfd is asked
 /// for, on our own pid.
 #[cfg(not(raw_syscalls))]
-fn clone_features() -> Features {
+fn clone_features(_sure: &mut bool) -> Features {
     let mut found = Features::empty();
     let own = rustix::process::getpid().as_raw_nonzero().get();
     found.set(Features::PIDFD, super::process::open_pidfd(own).is_some());
@@ -57,19 +73,30 @@ fn clone_features() -> Features {
 }
 
 #[cfg(raw_syscalls)]
-fn clone_features() -> Features {
+fn clone_features(sure: &mut bool) -> Features {
+    if super::proc::next_child_is_init() {
+        *sure = false;
+        return Features::empty();
+    }
+    let mut try_clone = |asked| match child::try_clone(asked) {
+        Ok(found) => Some(found),
+        Err(errno) => {
+            *sure &= !wants(errno);
+            None
+        }
+    };
     let memory = Features::SHARED_MEMORY;
     // The modern call with all that it offers.
     let all = memory | Features::SHARED_FILES | Features::CLONE3 | Features::PIDFD;
-    if let Some(found) = child::try_clone(all) {
+    if let Some(found) = try_clone(all) {
         return found;
     }
     // The old call. `CLONE_FILES` waits until it is known that memory is
     // shared: valgrind ends the program at the sight of it.
-    let old = child::try_clone(memory | Features::PIDFD).or_else(|| child::try_clone(memory));
+    let old = try_clone(memory | Features::PIDFD).or_else(|| try_clone(memory));
     let found = old.unwrap_or(Features::empty());
     if found.contains(memory) {
-        return child::try_clone(found | Features::SHARED_FILES).unwrap_or(found);
+        return try_clone(found | Features::SHARED_FILES).unwrap_or(found);
     }
     found
 }
@@ -83,7 +110,7 @@ mod child {
     use super::super::memory::Region;
     use super::super::signals::Blocked;
     use super::super::{child, clone, process};
-    use super::Features;
+    use super::{Errno, Features};
 
     #[derive(Default)]
     struct Answer {
@@ -92,12 +119,12 @@ mod child {
         unshared: AtomicBool,
     }
 
-    /// Makes a child with these features and returns those that worked. `None`
-    /// if there was no child.
-    pub(super) fn try_clone(asked: Features) -> Option<Features> {
+    /// Makes a child with these features and returns those that worked. An error:
+    /// there was no child.
+    pub(super) fn try_clone(asked: Features) -> Result<Features, Errno> {
         let try_unshare = asked.contains(Features::SHARED_FILES);
         let answer = Answer { try_unshare, ..Answer::default() };
-        let region = Region::get().ok()?;
+        let region = Region::get().map_err(|(_, errno)| errno)?;
         let argument = (&raw const answer).cast_mut().cast();
         let how = How {
             features: asked,
@@ -106,13 +133,13 @@ mod child {
             cgroup: None,
             stops_caller: true,
         };
-        let blocked = Blocked::all().ok()?;
+        let blocked = Blocked::all()?;
         // SAFETY: signals are blocked; the entry only stores to atomics and
         // makes syscalls. If the kernel does not stop us until the child is
         // done, `wait_all` below does, before `answer` goes.
         let cloned = unsafe { clone::clone(how, &region, answer_and_exit, argument) };
         drop(blocked);
-        let cloned = cloned.ok()?;
+        let cloned = cloned?;
         // Nothing but a value seen here, where the call returned, shows that
         // memory is shared and the parent waited.
         let shared = answer.ran.load(Ordering::Acquire);
@@ -121,7 +148,7 @@ mod child {
         found.set(Features::SHARED_MEMORY, shared);
         found.set(Features::SHARED_FILES, shared && answer.unshared.load(Ordering::Acquire));
         found.set(Features::PIDFD, by_pidfd);
-        Some(found)
+        Ok(found)
     }
 
     unsafe extern "C" fn answer_and_exit(answer: *mut c_void) -> ! {

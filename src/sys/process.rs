@@ -3,13 +3,14 @@
 
 use core::ffi::c_int;
 #[cfg(linux)]
-use core::ffi::{CStr, c_long};
+use core::ffi::c_long;
 use core::mem::MaybeUninit;
 
 #[cfg(linux)]
 use rustix::fd::AsRawFd;
 use rustix::fd::{BorrowedFd, OwnedFd};
 
+use super::proc::forked_without_exec;
 use super::{Errno, check};
 
 /// A child is without an exit signal until its exec, and then a plain wait does
@@ -63,7 +64,8 @@ pub(crate) fn own_pid() -> c_int {
 
 /// Waits for the child to end and reaps it. `None` if `block` is false and it
 /// runs. `ECHILD`: somebody else has reaped it, or it reaped itself because
-/// `SIGCHLD` is ignored. Goes on after `EINTR`.
+/// `SIGCHLD` is ignored. Goes on after `EINTR`, and after a stop, of which the
+/// kernel tells who traces the child unasked.
 pub(crate) fn wait(
     pid: c_int,
     pidfd: Option<BorrowedFd<'_>>,
@@ -83,8 +85,11 @@ pub(crate) fn wait(
             let _ = pidfd;
             wait4(pid, hang)
         };
-        if !matches!(result, Err(Errno::INTR)) {
-            return result;
+        match result {
+            Err(Errno::INTR) | Ok(Waited::Stopped) => {}
+            Err(errno) => return Err(errno),
+            Ok(Waited::Runs) => return Ok(None),
+            Ok(Waited::Ended(reaped)) => return Ok(Some(reaped)),
         }
     }
 }
@@ -107,7 +112,14 @@ fn refused(errno: Errno) -> bool {
     matches!(errno, Errno::NOSYS | Errno::PERM | Errno::INVAL)
 }
 
-fn wait4(pid: c_int, options: c_int) -> Result<Option<Reaped>, Errno> {
+/// What a wait has found.
+enum Waited {
+    Runs,
+    Stopped,
+    Ended(Reaped),
+}
+
+fn wait4(pid: c_int, options: c_int) -> Result<Waited, Errno> {
     let mut status = 0;
     let mut usage = MaybeUninit::zeroed();
     // SAFETY: writes the status and the usage. The pid is a child's that we
@@ -115,17 +127,23 @@ fn wait4(pid: c_int, options: c_int) -> Result<Option<Reaped>, Errno> {
     let got = check(unsafe { libc::wait4(pid, &mut status, options, usage.as_mut_ptr()) })?;
     // SAFETY: all zero is a valid rusage.
     let usage = unsafe { usage.assume_init() };
-    Ok((got != 0).then(|| Reaped { status, usage: usage.into() }))
+    Ok(match got {
+        0 => Waited::Runs,
+        _ if libc::WIFEXITED(status) || libc::WIFSIGNALED(status) => {
+            Waited::Ended(Reaped { status, usage: usage.into() })
+        }
+        _ => Waited::Stopped,
+    })
 }
 
 #[cfg(linux)]
-fn waitid_pidfd(pidfd: BorrowedFd<'_>, options: c_int) -> Result<Option<Reaped>, Errno> {
+fn waitid_pidfd(pidfd: BorrowedFd<'_>, options: c_int) -> Result<Waited, Errno> {
     waitid(libc::P_PIDFD, pidfd.as_raw_fd(), options)
 }
 
 /// The syscall, for libc's wrapper has no usage.
 #[cfg(linux)]
-fn waitid(which: libc::idtype_t, id: c_int, options: c_int) -> Result<Option<Reaped>, Errno> {
+fn waitid(which: libc::idtype_t, id: c_int, options: c_int) -> Result<Waited, Errno> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: writes the info and the usage. The fd is alive, or the pid a child's that
@@ -147,14 +165,15 @@ fn waitid(which: libc::idtype_t, id: c_int, options: c_int) -> Result<Option<Rea
         (info.si_pid(), info.si_code, info.si_status(), usage.assume_init())
     };
     if pid == 0 {
-        return Ok(None);
+        return Ok(Waited::Runs);
     }
     let status = match code {
         libc::CLD_EXITED => (status & 0xff) << 8,
         libc::CLD_DUMPED => status | 0x80,
-        _ => status,
+        libc::CLD_KILLED => status,
+        _ => return Ok(Waited::Stopped),
     };
-    Ok(Some(Reaped { status, usage: usage.into() }))
+    Ok(Waited::Ended(Reaped { status, usage: usage.into() }))
 }
 
 /// Whether the child has ended; it stays to be reaped. `ECHILD` as for
@@ -177,7 +196,10 @@ fn ended_by(which: libc::idtype_t, id: libc::id_t, kinds: c_int) -> Result<bool,
     // SAFETY: writes the info.
     check(unsafe { libc::waitid(which, id, info.as_mut_ptr(), options) })?;
     // SAFETY: all zero is valid, and says that nothing has changed.
-    Ok(unsafe { info.assume_init_ref().si_signo } == libc::SIGCHLD)
+    let info = unsafe { info.assume_init_ref() };
+    // A stop is told to who traces the child.
+    let ended = [libc::CLD_EXITED, libc::CLD_KILLED, libc::CLD_DUMPED].contains(&info.si_code);
+    Ok(info.si_signo == libc::SIGCHLD && ended)
 }
 
 /// The raw wait status of a child that somebody else has reaped, from
@@ -331,9 +353,9 @@ pub(crate) fn signal(
 /// POSIX has `setpgid` of a child that has called exec fail with `EACCES`, and
 /// no process group has the largest number, so the call changes nothing. `EPERM`
 /// has several meanings: not yet, or another session, or a filter that answers
-/// in the kernel's place. Then Linux's `/proc` knows, and where that is hidden,
-/// the signal of the child's end, if `exit_signal`, with which it was made, was
-/// none. All of them work on a zombie too.
+/// in the kernel's place. Then Linux's `/proc` knows, and where that is hidden or
+/// another namespace's, the signal of the child's end, if `exit_signal`, with which
+/// it was made, was none. All of them work on a zombie too.
 pub(crate) fn reached_exec(pid: c_int, exit_signal: c_int) -> Option<bool> {
     // SAFETY: no pointers.
     match check(unsafe { libc::setpgid(pid, c_int::MAX) }) {
@@ -360,67 +382,6 @@ pub(crate) fn has_exit_signal(pid: c_int) -> Option<bool> {
         return Some(true);
     }
     seen_by(ANY_EXIT_SIGNAL).then_some(false)
-}
-
-/// The kernel's flag `PF_FORKNOEXEC`, from `/proc/PID/stat`. Allocates nothing.
-#[cfg(linux)]
-fn forked_without_exec(pid: c_int) -> Option<bool> {
-    use rustix::fs::{Mode, OFlags};
-
-    const PF_FORKNOEXEC: u64 = 0x40;
-    let mut room = [0; PROC_PATH_SIZE];
-    let path = proc_path(pid, "stat", &mut room)?;
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let mut line = [0; 1024];
-    let len = rustix::io::read(&file, &mut line).ok()?;
-    // The name, in parentheses, may hold any byte; the flags are the seventh
-    // field after it.
-    let after = line[..len].rsplit(|&byte| byte == b')').next()?;
-    let flags = after.split(|&byte| byte == b' ').nth(7)?;
-    let flags: u64 = core::str::from_utf8(flags).ok()?.parse().ok()?;
-    Some(flags & PF_FORKNOEXEC != 0)
-}
-
-/// What `/proc/PID/` and a name of up to 13 bytes take.
-#[cfg(linux)]
-const PROC_PATH_SIZE: usize = 32;
-
-#[cfg(linux)]
-fn proc_path<'a>(pid: c_int, name: &str, room: &'a mut [u8; PROC_PATH_SIZE]) -> Option<&'a CStr> {
-    let mut digits = [0; 11];
-    // SAFETY: eleven bytes.
-    unsafe { super::decimal::write(pid.unsigned_abs(), digits.as_mut_ptr()) };
-    let len = digits.iter().position(|&byte| byte == 0)?;
-    let mut at = 0;
-    for part in [b"/proc/", &digits[..len], b"/", name.as_bytes(), b"\0"] {
-        room.get_mut(at..at + part.len())?.copy_from_slice(part);
-        at += part.len();
-    }
-    CStr::from_bytes_until_nul(room).ok()
-}
-
-/// Writes a file of a process in `/proc`, which takes the text whole or not at
-/// all. Allocates nothing.
-pub(crate) fn write_to_proc(pid: c_int, name: &str, text: &str) -> Result<(), Errno> {
-    #[cfg(linux)]
-    {
-        use rustix::fs::{Mode, OFlags};
-
-        let mut room = [0; PROC_PATH_SIZE];
-        let path = proc_path(pid, name, &mut room).ok_or(Errno::NOENT)?;
-        let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(rustix::io::write(&file, text.as_bytes()).map(drop)?)
-    }
-    #[cfg(not(linux))]
-    {
-        let _ = (pid, name, text);
-        Err(Errno::NOSYS)
-    }
-}
-
-#[cfg(not(linux))]
-fn forked_without_exec(_pid: c_int) -> Option<bool> {
-    None
 }
 
 #[cfg(all(test, linux))]

@@ -4,7 +4,7 @@ use core::ffi::CStr;
 use core::mem::MaybeUninit;
 use core::ptr;
 
-use super::Errno;
+use super::{Errno, last_errno};
 
 /// What `/etc/passwd`, or whatever the system asks in its place, says of a user.
 #[derive(Clone, Copy, Debug)]
@@ -36,11 +36,18 @@ pub(crate) fn user(name: &CStr, room: &mut [u8]) -> Result<Option<User>, Errno> 
 
 /// `getgrouplist`: the groups that a user is in, and `gid`; how many were
 /// written. `None`: there are more than there is room for.
-pub(crate) fn groups(name: &CStr, gid: u32, room: &mut [u32]) -> Option<usize> {
-    let mut count = i32::try_from(room.len()).unwrap_or(i32::MAX);
+pub(crate) fn groups(name: &CStr, gid: u32, room: &mut [u32]) -> Result<Option<usize>, Errno> {
+    let size = i32::try_from(room.len()).unwrap_or(i32::MAX);
+    let mut count = size;
     // SAFETY: libc writes `count` ids at most. Apple has `int` for both.
     let got = unsafe {
         libc::getgrouplist(name.as_ptr(), gid as _, room.as_mut_ptr().cast(), &mut count)
     };
-    (got >= 0).then_some(count as usize)
+    match got {
+        0.. => Ok(Some(count as usize)),
+        // musl says the same of a file that it can't read, but that no more are wanted
+        // than there is room for. Apple never says how many.
+        _ if count <= size && !cfg!(target_vendor = "apple") => Err(last_errno()),
+        _ => Ok(None),
+    }
 }

@@ -88,9 +88,18 @@ pub(crate) fn foreground(terminal: c_int) -> Result<(), Errno> {
 pub(crate) unsafe fn set_limit(resource: c_int, limits: *const u8) -> Result<(), Errno> {
     // SAFETY: the caller's contract.
     let [soft, hard] = unsafe { limits.cast::<[u64; 2]>().read_unaligned() };
-    let limit = libc::rlimit { rlim_cur: soft as libc::rlim_t, rlim_max: hard as libc::rlim_t };
+    let limit = libc::rlimit { rlim_cur: limit(soft)?, rlim_max: limit(hard)? };
     // SAFETY: reads one rlimit.
     check(unsafe { libc::setrlimit(resource as _, &limit) }).map(drop)
+}
+
+/// A limit as libc has it, which may have 32 bits, or a sign, and its own number for
+/// none. `EINVAL`: it has no such number.
+fn limit(number: u64) -> Result<libc::rlim_t, Errno> {
+    match number {
+        u64::MAX => Ok(libc::RLIM_INFINITY),
+        number => libc::rlim_t::try_from(number).map_err(|_| Errno::INVAL),
+    }
 }
 
 /// `setpriority(PRIO_PROCESS, 0, nice)`.

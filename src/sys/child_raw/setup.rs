@@ -182,9 +182,10 @@ pub(crate) unsafe fn write_pid(digits: *mut u8) -> Result<(), Errno> {
     Ok(())
 }
 
-/// `getppid() == pid`, or `ESRCH`: the parent is gone.
+/// `getppid() == pid`, or `ESRCH`: the parent is gone. 0 is a parent that can't be
+/// seen from here, for it has this process in another pid namespace than its own.
 pub(crate) fn check_parent(pid: c_int) -> Result<(), Errno> {
     // SAFETY: no pointers; can't fail.
     let parent = unsafe { crate::sys::arch::syscall(libc::SYS_getppid, [0; 6]) };
-    if parent == pid as isize { Ok(()) } else { Err(Errno::SRCH) }
+    if parent == pid as isize || parent == 0 { Ok(()) } else { Err(Errno::SRCH) }
 }
