@@ -186,6 +186,18 @@ fn a_pump_is_embedded_with_what_it_has() {
     }
 }
 
+/// That loop is told of nothing any more, so nobody could say that it may be closed.
+#[test]
+fn what_was_closed_and_not_told_to_another_loop_is_closed() {
+    let mut pump = Pump::with_backend(Backend::Foreign).unwrap();
+    let key = pump.add(cat().on_drop(OnDrop::Kill).spawn().unwrap());
+    while pump.next_change().is_some() {}
+    pump.close(key, 0).unwrap();
+    let mut embedded = Embedded { pump: EmbeddedPump::new(pump).unwrap(), log: Vec::new() };
+    // cat reads the end of its input, and ends.
+    embedded.finish();
+}
+
 /// The fd in an epoll set of the test's, watched in each of the ways there are.
 #[test]
 fn two_hundred_children_in_a_loop_of_any_kind() {

@@ -108,6 +108,8 @@ impl EmbeddedPump {
     /// which is there.
     fn bind(&mut self) -> Result<(), Errno> {
         let set = self.pump.sources.share()?;
+        // There is no other loop any more that has to forget these first.
+        self.pump.leaving.clear();
         if self.inner.as_ref().is_some_and(|inner| Arc::ptr_eq(inner, &set)) {
             return Ok(());
         }

@@ -284,8 +284,12 @@ impl Sources {
             self.entries[place].always = true;
             self.note_always(place);
         }
-        self.way = other.way;
+        let before = core::mem::replace(&mut self.way, other.way);
         self.fixed = other.fixed;
+        if let Way::Told(changes) = before {
+            // Of these nobody is told any more.
+            changes.left().for_each(|place| self.leave(place));
+        }
         Ok(())
     }
 
