@@ -122,6 +122,9 @@ pub(crate) const LOOKS_AT_ONCE_MAX: u32 = 16;
 /// Time between two `waitpid` of a child for which the kernel has no pidfd.
 pub(crate) const WAIT_TICK_MILLIS: u64 = 10;
 
+/// The longest wait of one poll: what poll(2) takes, 24 days.
+pub(crate) const WAIT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// Time between two looks for orphans that nothing has announced.
 pub(crate) const ORPHAN_TICK: Duration = Duration::from_secs(1);
 
