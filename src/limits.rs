@@ -125,6 +125,9 @@ pub(crate) const WAIT_TICK_MILLIS: u64 = 10;
 /// The longest wait of one poll: what poll(2) takes, 24 days.
 pub(crate) const WAIT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
 
+/// Entries of timers among which nobody looks for those that have lost their owner.
+pub(crate) const SWEPT_TIMERS_MIN: usize = 64;
+
 /// Time between two looks for orphans that nothing has announced.
 pub(crate) const ORPHAN_TICK: Duration = Duration::from_secs(1);
 

@@ -162,6 +162,8 @@ impl Pump {
         }
         let now = self.clock.now();
         self.read_at = now;
+        let Self { timers, slots, .. } = self;
+        timers.sweep_if_crowded(|at, key| slots.timer(key).is_some_and(|timer| timer.comes(at)));
         while let Some(key) = self.timers.next_fresh() {
             if let Some(timer) = self.slots.timer(key) {
                 self.timers.run(timer, key, now);
