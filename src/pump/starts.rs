@@ -33,6 +33,8 @@ pub(super) struct Start {
     pub(super) timer: Timer,
     /// What is told once the program was reached, and not if it was not.
     after_made: Vec<Note>,
+    /// A ladder's signal was due while there was nobody to get it.
+    owes_signal: bool,
     back: Option<Prepared<'static>>,
     error: Option<SpawnError>,
 }
@@ -45,6 +47,13 @@ impl Start {
 
     pub(super) fn signal(&self, signal: Signal) -> Result<(), SignalError> {
         self.starting.as_ref().ok_or(SignalError::AlreadyExited)?.signal(signal)
+    }
+
+    /// Whether there is nobody to signal and may be yet, as between two tries of a busy
+    /// program. The signal is sent when there is then.
+    pub(super) fn owes_signal(&mut self, sent: Result<(), SignalError>) -> bool {
+        self.owes_signal = self.starting.is_some() && sent == Err(SignalError::AlreadyExited);
+        self.owes_signal
     }
 }
 
@@ -210,7 +219,11 @@ impl Pump {
         self.count_in(key);
         self.made(key, pid, refused);
         let start = self.slots.get_mut(key).and_then(|slot| slot.start.as_deref_mut());
-        self.notes.extend(start.map(|start| mem::take(&mut start.after_made)).unwrap_or_default());
+        let Some(start) = start else { return };
+        self.notes.append(&mut mem::take(&mut start.after_made).into());
+        if mem::take(&mut start.owes_signal) {
+            self.climb(key);
+        }
     }
 
     /// Notes what comes after `Made`, which of a child on its way is yet to come.

@@ -247,16 +247,22 @@ impl Pump {
     }
 
     /// Sends the ladder's next signal, if there is one and somebody to get it.
-    fn climb(&mut self, child: ChildKey) {
+    pub(super) fn climb(&mut self, child: ChildKey) {
         let Some(slot) = self.slots.get_mut(child).filter(|slot| !slot.life.has_ended()) else {
             return;
         };
         let Some((ladder, next)) = &mut slot.bounds.stop else { return };
         let Some((signal, wait)) = ladder.rung(*next) else { return };
-        let sent = match (&slot.child, ladder.is_to_group(), &slot.start) {
+        let sent = match (&slot.child, ladder.is_to_group(), &mut slot.start) {
             (Some(process), true, _) => process.signal_group(signal).is_ok(),
             (Some(process), false, _) => process.signal(signal).is_ok(),
-            (None, _, Some(start)) => start.signal(signal).is_ok(),
+            (None, _, Some(start)) => {
+                let sent = start.signal(signal);
+                if start.owes_signal(sent) {
+                    return;
+                }
+                sent.is_ok()
+            }
             (None, _, None) => false,
         };
         *next += 1;
