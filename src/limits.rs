@@ -109,6 +109,10 @@ pub(crate) const LINGER: Duration = Duration::from_millis(100);
 /// Events that a helper handles before it looks at the clock again.
 pub(crate) const EVENTS_PER_POLL_MAX: usize = 1024;
 
+/// Commands of a list that are started before those that run are looked at: many that
+/// can't be started must not hide a deadline either.
+pub(crate) const STARTS_PER_POLL_MAX: usize = 16;
+
 /// Between two looks at a child whose notice of exec has not come.
 pub(crate) const NOTICE_TICK: Duration = Duration::from_millis(50);
 
