@@ -5,14 +5,20 @@ use std::env;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rustc-check-cfg=cfg(linux, raw_syscalls, sanitized)");
+    println!("cargo:rustc-check-cfg=cfg(linux, raw_syscalls, sanitized, asan, tsan)");
 
     let os = env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
     let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     let width = env::var("CARGO_CFG_TARGET_POINTER_WIDTH").unwrap_or_default();
 
-    if env::var_os("CARGO_CFG_SANITIZE").is_some() {
+    // `-Zsanitizer` of a nightly compiler, which may name more than one.
+    if let Ok(sanitizers) = env::var("CARGO_CFG_SANITIZE") {
         println!("cargo:rustc-cfg=sanitized");
+        for (name, short) in [("address", "asan"), ("thread", "tsan")] {
+            if sanitizers.split(',').any(|sanitizer| sanitizer == name) {
+                println!("cargo:rustc-cfg={short}");
+            }
+        }
     }
     // clone, pidfd, close_range. Not Android, whose filter for apps ends a
     // process at the sight of a call that it does not know.

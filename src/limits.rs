@@ -123,6 +123,10 @@ pub(crate) const REPORT_TICK: Duration = Duration::from_millis(1);
 /// before it marks the child as one that has called exec.
 pub(crate) const LOOKS_AT_ONCE_MAX: u32 = 16;
 
+/// Polls for a start that is dropped which may fail, one after the other, before its
+/// memory is left as it is: want of memory passes, a filter does not.
+pub(crate) const POLLS_REFUSED_MAX: u32 = 16;
+
 /// Time between two `waitpid` of a child for which the kernel has no pidfd.
 pub(crate) const WAIT_TICK_MILLIS: u64 = 10;
 

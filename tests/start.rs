@@ -55,9 +55,9 @@ fn what_a_spawn_says_of_a_failure_a_start_says_too() {
         commands[1] = Command::new("/nowhere/program");
         commands[2] = Command::new("no-such-program");
         commands[3].fd(3, Channel::file("/nowhere/file", forkplan::Open::Read));
-        for command in &mut commands {
+        for command in &commands {
             for without in EXCLUSIONS {
-                let mut prepared = command.without(without).prepare().unwrap();
+                let mut prepared = command.clone().without(without).prepare().unwrap();
                 let expected = prepared.spawn().unwrap_err().to_string();
                 let before = fds_of_self();
                 let (_prepared, result) = prepared.start().finish();
@@ -246,6 +246,10 @@ fn a_score_for_the_oom_killer_is_the_childs_alone() {
         assert_eq!(said(&mut child.unwrap()), "777\n");
         assert_eq!(own(), before);
 
+        if cfg!(tsan) {
+            let why = "the control: what it has for clone takes no child for one beside us";
+            return skipped("a_score_for_the_oom_killer_is_the_childs_alone", why);
+        }
         // The control: of two processes that share memory, one sets it for both.
         extern "C" fn sets_it(_: *mut libc::c_void) -> i32 {
             // SAFETY: opens, writes, ends.

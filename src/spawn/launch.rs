@@ -10,6 +10,7 @@ use std::string::{String, ToString};
 use std::thread;
 
 use super::error::Cause;
+use super::opener::failed;
 use super::{CloneExtras, NAMES, Opened, Prepared, SpawnError, Subject, id_maps, subject};
 use crate::channel::PassedFd;
 use crate::child::Child;
@@ -89,7 +90,7 @@ impl Opened<'_, '_> {
         let namespaces = prepared.clone.namespaces;
         let cgroup = prepared.clone.cgroup.as_ref().map(PassedFd::number);
         let stops_caller = !self.runs_on;
-        let blocked = Blocked::all();
+        let blocked = Blocked::all().map_err(failed("rt_sigprocmask"))?;
         let cloned = with_exit_signal(features, |exit_signal| {
             let namespaces = namespaces.bits();
             let how = How { features, exit_signal, namespaces, cgroup, stops_caller };
@@ -177,8 +178,10 @@ fn map_ids(
 /// reason of its own, for which in turn the parent could not let it go on.
 fn was_not_let_go_on(child: &SpawnError, refused: &SpawnError) -> bool {
     let broken = |error: &SpawnError| error.raw_os_error() == Some(Errno::PIPE.raw_os_error());
+    // Of the pipe, and not of a file with a map.
+    let was_gone = broken(refused) && *refused.subject() == Subject::Nothing;
     let waited = matches!(child.step(), Some(Step::AwaitParent { .. })) && broken(child);
-    waited || child.signal() == Some(Signal::KILL) && !broken(refused)
+    (waited || child.signal() == Some(Signal::KILL)) && !was_gone
 }
 
 /// Clones without an exit signal, or where the old call refuses that, as user-mode

@@ -312,7 +312,7 @@ impl Opened<'_, '_> {
         let Prepared { entries, scratch, .. } = &mut *self.prepared;
         let mut lowest = 0;
         let spare = loop {
-            let spare = fd::reserve(lowest).map_err(failed("fcntl F_DUPFD_CLOEXEC"))?;
+            let spare = fd::reserve(lowest).map_err(|(call, errno)| failed(call)(errno))?;
             let number = spare.as_raw_fd();
             if entries.binary_search_by_key(&number, |entry| entry.fd).is_err() {
                 break spare;

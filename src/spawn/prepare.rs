@@ -90,7 +90,7 @@ impl<'fd> Command<'fd> {
     ) -> Result<Finish, PlanError> {
         let setup = &self.setup;
         let ignored = signal_set(&setup.ignored_signals)?;
-        let default = self.ignored_by_parent() | signal_set(&setup.default_signals)?;
+        let default = self.ignored_by_parent()? | signal_set(&setup.default_signals)?;
         if ignored & signal_set(&setup.default_signals)? != 0 {
             let (first, second) = ("ignore_signals", "default_signals of the same");
             return Err(PlanError::Contradiction { first, second });
@@ -231,11 +231,15 @@ impl<'fd> Command<'fd> {
     /// The signals that get their default action unasked: those that the parent
     /// ignores now, and `SIGPIPE`, which a Rust program begins to ignore when it
     /// starts.
-    fn ignored_by_parent(&self) -> u64 {
-        match self.inherit_ignored_signals {
-            true => 0,
-            false => signals::ignored() | bit(signals::SIGPIPE),
+    fn ignored_by_parent(&self) -> Result<u64, PlanError> {
+        if self.inherit_ignored_signals {
+            return Ok(0);
         }
+        let ignored = signals::ignored().map_err(|errno| PlanError::System {
+            call: "rt_sigaction",
+            errno: errno.raw_os_error(),
+        })?;
+        Ok(ignored | bit(signals::SIGPIPE))
     }
 }
 

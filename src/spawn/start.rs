@@ -63,7 +63,7 @@ use super::under_way::{Kept, State};
 use super::{Opened, Prepared, SpawnError};
 use crate::child::{Child, SignalError};
 use crate::command::PlanError;
-use crate::limits::{BUSY_SLEEP_MAX, BUSY_SLEEP_MIN, NOTICE_TICK};
+use crate::limits::{BUSY_SLEEP_MAX, BUSY_SLEEP_MIN, NOTICE_TICK, POLLS_REFUSED_MAX, REPORT_TICK};
 use crate::plan::Plan;
 use crate::signal::Signal;
 use crate::sys::signals::SIGKILL;
@@ -225,6 +225,26 @@ impl<'fd> Starting<'fd> {
 
     /// What the child does, or was to do. Of one that failed before its channels were
     /// open, what the one before did.
+    ///
+    /// It is not what [`Prepared::open`] shows of a spawn, which may share the table of
+    /// fds. To see it before there is a child, open the command [without](crate::Command::without)
+    /// [`SHARED_MEMORY`](crate::Features::SHARED_MEMORY): the steps are the same.
+    ///
+    /// ```
+    /// use forkplan::{Channel, Command, Features};
+    ///
+    /// let mut command = Command::new("true");
+    /// command.fd(0, Channel::Null).fd(1, Channel::ReadPipe);
+    /// let mut copying = command.clone();
+    /// let mut prepared = copying.without(Features::SHARED_MEMORY).prepare()?;
+    /// let in_advance = prepared.open()?.plan().to_string();
+    /// drop(prepared); // or other numbers would be free
+    ///
+    /// let starting = command.prepare()?.start();
+    /// assert_eq!(starting.plan().to_string(), in_advance);
+    /// # assert!(starting.finish().1?.wait()?.success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn plan(&self) -> Plan<'_> {
         self.prepared.plan()
     }
@@ -291,11 +311,16 @@ impl<'fd> Starting<'fd> {
     /// Kills the child and waits until it has left. Whether it has.
     fn take_back(begun: &Begun) -> bool {
         let (pid, pidfd) = (begun.cloned.pid, pidfd(&begun.cloned));
-        let killed = matches!(process::signal(pid, pidfd, SIGKILL), Ok(()) | Err(Errno::SRCH));
+        let killed = process::signal(pid, pidfd, SIGKILL).is_ok();
+        let mut refusals = 0;
         loop {
             match begun.has_left(NOTICE_TICK) {
                 Some(true) => break,
                 Some(false) => {}
+                None if refusals < POLLS_REFUSED_MAX => {
+                    refusals += 1;
+                    thread::sleep(REPORT_TICK);
+                }
                 None => return false,
             }
         }

@@ -7,6 +7,7 @@ use rustix::fd::{FromRawFd, OwnedFd};
 
 use super::arch::{Entry, clone_into};
 use super::memory::Region;
+use super::sanitizer::beside_child;
 use super::{Errno, Features};
 
 const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
@@ -117,13 +118,14 @@ pub(crate) unsafe fn clone(
         // aligned to a page; no CLONE_THREAD or CLONE_SETTLS; the kernel reads
         // `args` and writes `pidfd` before it returns. The entry is the
         // caller's contract.
-        unsafe { clone_into(libc::SYS_clone3, args, entry, argument) }
+        let clones = || unsafe { clone_into(libc::SYS_clone3, args, entry, argument) };
+        beside_child(region, clones)
     } else {
         // clone(2) gives the pidfd through the argument for the parent's tid.
         let flags = flags as usize | exit_signal as usize;
         let args = [flags, region.stack_top() as usize, &raw mut pidfd as usize, 0, 0];
         // SAFETY: as above.
-        unsafe { clone_into(libc::SYS_clone, args, entry, argument) }
+        beside_child(region, || unsafe { clone_into(libc::SYS_clone, args, entry, argument) })
     };
     if result < 0 {
         return Err(Errno::from_raw_os_error(result.wrapping_neg() as i32));

@@ -1,6 +1,7 @@
 //! The parent's calls on fds: making channels, writing without `SIGPIPE`.
 
 use core::ffi::CStr;
+use core::mem::MaybeUninit;
 
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -68,10 +69,11 @@ pub(crate) fn open_null() -> Result<OwnedFd, Errno> {
     }
 }
 
-/// An fd of no use but to hold its number, which is `lowest` or above.
-pub(crate) fn reserve(lowest: i32) -> Result<OwnedFd, Errno> {
-    let (any, _) = pipe()?;
-    Ok(fcntl_dupfd_cloexec(any, lowest)?)
+/// An fd of no use but to hold its number, which is `lowest` or above. The call
+/// that failed comes with its errno.
+pub(crate) fn reserve(lowest: i32) -> Result<OwnedFd, (&'static str, Errno)> {
+    let (any, _) = pipe().map_err(|errno| ("pipe2", errno))?;
+    fcntl_dupfd_cloexec(any, lowest).map_err(|errno| ("fcntl F_DUPFD_CLOEXEC", errno.into()))
 }
 
 /// Sets `O_NONBLOCK` on an end that we made and keep.
@@ -89,19 +91,32 @@ pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     Ok(fcntl_dupfd_cloexec(fd, 0)?)
 }
 
-/// The soft limit on fd numbers, or `i32::MAX` for none.
+/// The soft limit on fd numbers, or `i32::MAX` for none, also where a filter lets
+/// nobody ask: then a number above it is an error of the step that takes it.
 pub(crate) fn limit() -> i32 {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    limit.and_then(|limit| i32::try_from(limit).ok()).unwrap_or(i32::MAX)
+    limits().map_or(i32::MAX, |limits| as_number(limits.rlim_cur))
 }
 
 /// One more than the highest number at which an fd can be, as far as the slow
 /// way of closing looks. The soft limit may have been lowered below open fds;
 /// the hard one bounds it where nobody lowered that too.
 pub(crate) fn highest() -> i32 {
-    let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
-    let hard = hard.and_then(|limit| i32::try_from(limit).ok()).unwrap_or(i32::MAX);
+    let hard = limits().map_or(i32::MAX, |limits| as_number(limits.rlim_max));
     hard.min(crate::limits::CLOSE_EACH_MAX)
+}
+
+/// By libc's call: rustix takes it for one that can't fail.
+fn limits() -> Result<libc::rlimit, Errno> {
+    let mut limits = MaybeUninit::<libc::rlimit>::zeroed();
+    // SAFETY: writes the limits.
+    super::check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limits.as_mut_ptr()) })?;
+    // SAFETY: all zero is valid too.
+    Ok(unsafe { limits.assume_init() })
+}
+
+fn as_number(limit: libc::rlim_t) -> i32 {
+    // `RLIM_INFINITY` is more than that everywhere.
+    i32::try_from(limit).unwrap_or(i32::MAX)
 }
 
 /// `close_range(first, last, CLOSE_RANGE_CLOEXEC)` of this process.

@@ -7,6 +7,7 @@
 //!   (x86-64, aarch64), libc's thinnest wrappers elsewhere.
 //! * [`clone`]: one way to make a child that shares the parent's memory, one to
 //!   make a child that has a copy.
+//! * [`sanitizer`]: what that is told of a child.
 //! * [`features`], [`probe`]: what the kernel has.
 //! * [`fd`], [`fifo`], [`memfd`], [`slot`], [`memory`], [`shelf`], [`once`], [`poll`],
 //!   [`epoll`], [`wake`], [`process`], [`orphans`], [`signals`], [`socket`], [`terminal`]: the
@@ -51,6 +52,8 @@ pub(crate) mod orphans;
 pub(crate) mod poll;
 pub(crate) mod probe;
 pub(crate) mod process;
+#[cfg(raw_syscalls)]
+mod sanitizer;
 pub(crate) mod shared;
 pub(crate) mod shelf;
 pub(crate) mod signals;

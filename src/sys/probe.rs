@@ -106,7 +106,7 @@ mod child {
             cgroup: None,
             stops_caller: true,
         };
-        let blocked = Blocked::all();
+        let blocked = Blocked::all().ok()?;
         // SAFETY: signals are blocked; the entry only stores to atomics and
         // makes syscalls. If the kernel does not stop us until the child is
         // done, `wait_all` below does, before `answer` goes.

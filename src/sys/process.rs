@@ -72,14 +72,11 @@ pub(crate) fn wait(
     loop {
         let hang = ANY_EXIT_SIGNAL | if block { 0 } else { libc::WNOHANG };
         #[cfg(linux)]
-        let result = match pidfd {
-            Some(pidfd) => match waitid_pidfd(pidfd, libc::WEXITED | hang) {
-                // Whatever it is that the pidfd is not good for, the pid may be. A
-                // failed spawn has nobody who would come back for its child.
-                Err(errno) if ![Errno::CHILD, Errno::INTR].contains(&errno) => wait4(pid, hang),
-                result => result,
-            },
-            None => wait4(pid, hang),
+        let result = match pidfd.map(|pidfd| waitid_pidfd(pidfd, libc::WEXITED | hang)) {
+            // Whatever it is that the one call is not good for, the other may be. A
+            // failed spawn has nobody who would come back for its child.
+            Some(result) => or(result, || wait4(pid, hang)),
+            None => or(wait4(pid, hang), || waitid(libc::P_PID, pid, libc::WEXITED | hang)),
         };
         #[cfg(not(linux))]
         let result = {
@@ -89,6 +86,15 @@ pub(crate) fn wait(
         if !matches!(result, Err(Errno::INTR)) {
             return result;
         }
+    }
+}
+
+/// By another call, where the first does not tell.
+#[cfg(linux)]
+fn or<T>(first: Result<T, Errno>, other: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+    match first {
+        Err(errno) if ![Errno::CHILD, Errno::INTR].contains(&errno) => other(),
+        result => result,
     }
 }
 
@@ -112,18 +118,23 @@ fn wait4(pid: c_int, options: c_int) -> Result<Option<Reaped>, Errno> {
     Ok((got != 0).then(|| Reaped { status, usage: usage.into() }))
 }
 
-/// The syscall, for libc's wrapper has no usage.
 #[cfg(linux)]
 fn waitid_pidfd(pidfd: BorrowedFd<'_>, options: c_int) -> Result<Option<Reaped>, Errno> {
+    waitid(libc::P_PIDFD, pidfd.as_raw_fd(), options)
+}
+
+/// The syscall, for libc's wrapper has no usage.
+#[cfg(linux)]
+fn waitid(which: libc::idtype_t, id: c_int, options: c_int) -> Result<Option<Reaped>, Errno> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    let which = libc::P_PIDFD as c_int;
-    // SAFETY: writes the info and the usage. The fd is alive.
+    // SAFETY: writes the info and the usage. The fd is alive, or the pid a child's that
+    // we have not reaped.
     check(unsafe {
         libc::syscall(
             libc::SYS_waitid,
-            c_long::from(which),
-            c_long::from(pidfd.as_raw_fd()),
+            c_long::from(which as c_int),
+            c_long::from(id),
             info.as_mut_ptr(),
             c_long::from(options),
             usage.as_mut_ptr(),
@@ -299,7 +310,8 @@ pub(crate) fn signal(
     #[cfg(linux)]
     if let Some(pidfd) = pidfd {
         match pidfd_send_signal(pidfd, signal, 0) {
-            Err(errno) if refused(errno) => {}
+            // As above: nobody comes back for a child that could not be killed.
+            Err(errno) if errno != Errno::SRCH => {}
             result => return result,
         }
     }

@@ -84,30 +84,32 @@ pub(crate) struct Blocked {
 }
 
 impl Blocked {
+    /// An error, of a filter that lets nobody do it, leaves the mask as it is.
     #[cfg(raw_syscalls)]
-    pub(crate) fn all() -> Self {
+    pub(crate) fn all() -> Result<Self, Errno> {
         let mut old = 0;
-        set_mask(u64::MAX, Some(&mut old));
-        Self { old }
+        set_mask(u64::MAX, Some(&mut old))?;
+        Ok(Self { old })
     }
 
     #[cfg(not(raw_syscalls))]
-    pub(crate) fn all() -> Self {
+    pub(crate) fn all() -> Result<Self, Errno> {
         let mut all = MaybeUninit::uninit();
         let mut old = empty_set();
         // SAFETY: initialises the set, then reads it and writes the old one.
-        unsafe {
+        let errno = unsafe {
             libc::sigfillset(all.as_mut_ptr());
-            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), &mut old);
-        }
-        Self { old }
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), &mut old)
+        };
+        if errno == 0 { Ok(Self { old }) } else { Err(Errno::from_raw_os_error(errno)) }
     }
 }
 
 impl Drop for Blocked {
     fn drop(&mut self) {
+        // Whoever lets it be set lets it be set back.
         #[cfg(raw_syscalls)]
-        set_mask(self.old, None);
+        let _ = set_mask(self.old, None);
         // SAFETY: reads the set that `all` got.
         #[cfg(not(raw_syscalls))]
         unsafe {
@@ -117,46 +119,53 @@ impl Drop for Blocked {
 }
 
 #[cfg(raw_syscalls)]
-fn set_mask(mask: u64, old: Option<&mut u64>) {
+fn set_mask(mask: u64, old: Option<&mut u64>) -> Result<(), Errno> {
     let old = old.map_or(0, |old| &raw mut *old as usize);
     let args = [libc::SIG_SETMASK as usize, &raw const mask as usize, old, 8, 0, 0];
-    // SAFETY: the kernel reads eight bytes and writes eight where asked. It
-    // can't fail with these arguments.
-    unsafe { super::arch::syscall(libc::SYS_rt_sigprocmask, args) };
+    // SAFETY: the kernel reads eight bytes and writes eight where asked.
+    done(unsafe { super::arch::syscall(libc::SYS_rt_sigprocmask, args) })
 }
 
-/// The signals that this process ignores. One `sigaction` for each signal.
-pub(crate) fn ignored() -> u64 {
+#[cfg(raw_syscalls)]
+fn done(result: isize) -> Result<(), Errno> {
+    if result < 0 { Err(Errno::from_raw_os_error(result.wrapping_neg() as c_int)) } else { Ok(()) }
+}
+
+/// The signals that this process ignores. One `sigaction` for each signal. An error,
+/// of a filter that lets nobody ask, is not for none: one that stays ignored in the
+/// child would be missed there.
+pub(crate) fn ignored() -> Result<u64, Errno> {
     let mut ignored = 0;
     for signal in 1..=SIGNAL_MAX {
-        if handler(signal) == libc::SIG_IGN {
-            ignored |= 1 << (signal - 1);
+        match handler(signal) {
+            Ok(libc::SIG_IGN) => ignored |= 1 << (signal - 1),
+            // Here it is no signal.
+            Ok(_) | Err(Errno::INVAL) => {}
+            Err(errno) => return Err(errno),
         }
     }
-    ignored
+    Ok(ignored)
 }
 
 /// With raw syscalls that is said of the two that libc keeps for itself too: a
 /// program that glibc's `posix_spawn` started may ignore one of them.
 #[cfg(raw_syscalls)]
-fn handler(signal: c_int) -> libc::sighandler_t {
+fn handler(signal: c_int) -> Result<libc::sighandler_t, Errno> {
     // The kernel's own `struct sigaction`, of which the handler comes first.
     let mut old = [0u64; 4];
     let args = [signal as usize, 0, &raw mut old as usize, 8, 0, 0];
     // SAFETY: the kernel writes one of its sigactions.
-    unsafe { super::arch::syscall(libc::SYS_rt_sigaction, args) };
-    old[0] as libc::sighandler_t
+    done(unsafe { super::arch::syscall(libc::SYS_rt_sigaction, args) })?;
+    Ok(old[0] as libc::sighandler_t)
 }
 
 #[cfg(not(raw_syscalls))]
-fn handler(signal: c_int) -> libc::sighandler_t {
+fn handler(signal: c_int) -> Result<libc::sighandler_t, Errno> {
     let mut old = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: writes one sigaction; all zero is a valid one, and what stays of
-    // a number that libc refuses.
-    unsafe {
-        libc::sigaction(signal, core::ptr::null(), old.as_mut_ptr());
-        old.assume_init().sa_sigaction
-    }
+    // SAFETY: writes one sigaction.
+    super::check(unsafe { libc::sigaction(signal, core::ptr::null(), old.as_mut_ptr()) })?;
+    // SAFETY: all zero is a valid one too.
+    Ok(unsafe { old.assume_init() }.sa_sigaction)
 }
 
 /// Runs `write` so that a `SIGPIPE` which it causes is neither delivered nor
@@ -169,7 +178,10 @@ pub(crate) fn without_sigpipe<T>(write: impl FnOnce() -> Result<T, Errno>) -> Re
     // SAFETY: reads and writes the sets above. The mask is this thread's.
     let was_pending = unsafe {
         libc::sigaddset(&mut pipe, SIGPIPE);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &pipe, &mut old);
+        let errno = libc::pthread_sigmask(libc::SIG_BLOCK, &pipe, &mut old);
+        if errno != 0 {
+            return Err(Errno::from_raw_os_error(errno));
+        }
         libc::sigpending(&mut pending);
         libc::sigismember(&pending, SIGPIPE) == 1
     };

@@ -1,6 +1,6 @@
-//! With what a call may fail: of each call that a child makes, and of those by which
-//! the parent makes it, the errnos that its page in section 2 of the manual has
-//! (Linux man-pages 6.03), and what filters and file systems say of any call.
+//! With what a call may fail: of each call that a child makes, the errnos that its page
+//! in section 2 of the manual has (Linux man-pages 6.03), and what filters and file
+//! systems say of any call. The parent's calls: `parent_errnos.rs`.
 
 /// Of any call: a filter's favourites, what signals and want of memory, numbers or
 /// a disk have to say, and one that no call has.
@@ -98,43 +98,6 @@ pub(crate) const OF_THE_CHILD: &[(&str, libc::c_long, &str)] = &[
     ("umount2", libc::SYS_umount2, "EAGAIN EBUSY EFAULT EINVAL ENAMETOOLONG ENOENT ENOMEM EPERM"),
 ];
 
-/// Of the calls by which the parent makes channels and a child, and asks about it.
-pub(crate) const OF_THE_PARENT: &[(&str, libc::c_long, &str)] = &[
-    (
-        "clone3",
-        libc::SYS_clone3,
-        "EACCES EAGAIN EBUSY EEXIST EINVAL ENOMEM ENOSPC EOPNOTSUPP EPERM EUSERS",
-    ),
-    (
-        "clone",
-        libc::SYS_clone,
-        "EACCES EAGAIN EBUSY EEXIST EINVAL ENOMEM ENOSPC EOPNOTSUPP EPERM EUSERS",
-    ),
-    ("pipe2", libc::SYS_pipe2, "EFAULT EINVAL EMFILE ENFILE"),
-    (
-        "mmap",
-        libc::SYS_mmap,
-        "EACCES EAGAIN EBADF EEXIST EINVAL ENFILE ENODEV ENOMEM EOVERFLOW EPERM ETXTBSY",
-    ),
-    ("mprotect", libc::SYS_mprotect, "EACCES EINVAL ENOMEM"),
-    ("munmap", libc::SYS_munmap, "EINVAL ENOMEM"),
-    (
-        "socketpair",
-        libc::SYS_socketpair,
-        "EAFNOSUPPORT EFAULT EMFILE ENFILE EOPNOTSUPP EPROTONOSUPPORT",
-    ),
-    ("memfd_create", libc::SYS_memfd_create, "EFAULT EINVAL EMFILE ENFILE ENOMEM"),
-    ("waitid", libc::SYS_waitid, "EAGAIN ECHILD EINTR EINVAL ESRCH"),
-    ("wait4", libc::SYS_wait4, "ECHILD EINTR EINVAL ESRCH"),
-    ("poll", libc::SYS_poll, "EFAULT EINTR EINVAL ENOMEM"),
-    (
-        "mknodat",
-        libc::SYS_mknodat,
-        "EACCES EBADF EDQUOT EEXIST EFAULT EINVAL ELOOP ENAMETOOLONG ENOENT ENOMEM ENOSPC \
-         ENOTDIR EPERM EROFS",
-    ),
-];
-
 /// A call's errnos, its own and those of any, in ascending order.
 pub(crate) fn of(own: &str) -> Vec<i32> {
     let mut all: Vec<i32> =
@@ -167,5 +130,5 @@ numbers! {
     E2BIG EACCES EAFNOSUPPORT EAGAIN EBADF EBADFD EBUSY ECHILD EDEADLK EDESTADDRREQ EDQUOT
     EEXIST EFAULT EFBIG EINTR EINVAL EIO EISDIR ELIBBAD ELOOP EMFILE ENAMETOOLONG ENFILE
     ENODEV ENOENT ENOEXEC ENOLCK ENOMEM ENOSPC ENOSYS ENOTBLK ENOTDIR ENOTTY ENXIO EOPNOTSUPP
-    EOVERFLOW EPERM EPIPE EPROTONOSUPPORT ERANGE EROFS ESRCH ETXTBSY EUSERS EXFULL
+    EOVERFLOW EPERM EPIPE EPROTONOSUPPORT ERANGE EROFS ESPIPE ESRCH ETXTBSY EUSERS EXFULL
 }

@@ -1,12 +1,16 @@
 //! Calls that are held until another thread says what becomes of them: killed,
 //! refused this once, or made.
 
+use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use core::time::Duration;
+use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::mpsc;
 use std::thread;
+use std::time::Instant;
 
-use super::seccomp::{Rule, install_with_listener};
+use super::seccomp::{Rule, install_with_listener, install_with_listener_to_all};
+use super::subprocess::say;
 
 /// What becomes of a call that is held.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +23,15 @@ pub(crate) enum Verdict {
     Made,
 }
 
+/// A call that is held.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call {
+    /// The thread that makes it.
+    pub(crate) by: i32,
+    pub(crate) number: libc::c_long,
+    pub(crate) arguments: [u64; 6],
+}
+
 /// `struct seccomp_notif`.
 #[repr(C)]
 #[derive(Default)]
@@ -26,13 +39,15 @@ struct Notice {
     id: u64,
     pid: u32,
     flags: u32,
+    /// `struct seccomp_data`: the number and the architecture, the address, six
+    /// arguments.
     data: [u64; 8],
 }
 
 impl Notice {
-    /// The first field of `struct seccomp_data`.
-    fn call(&self) -> libc::c_long {
-        libc::c_long::from(self.data[0] as i32)
+    fn call(&self) -> Call {
+        let [number, _, arguments @ ..] = self.data;
+        Call { by: self.pid as i32, number: libc::c_long::from(number as i32), arguments }
     }
 }
 
@@ -53,41 +68,62 @@ const SEND: libc::Ioctl = libc::_IOWR::<Answer>(b'!' as u32, 1);
 /// `SECCOMP_USER_NOTIF_FLAG_CONTINUE`.
 const CONTINUE: u32 = 1;
 
+/// How long a body may take. No body of a test's that works takes a hundredth.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Which calls are held.
+pub(crate) enum Held {
+    /// Those of these rules.
+    These(Vec<Rule>),
+    /// All but those of these rules.
+    AllBut(Vec<Rule>),
+}
+
+impl Held {
+    fn install(&self) -> i32 {
+        match self {
+            Self::These(rules) => install_with_listener(rules),
+            Self::AllBut(rules) => install_with_listener_to_all(rules),
+        }
+    }
+}
+
 /// Runs `body` in a thread whose calls, and whose children's, are held where they
-/// are the rules', which it makes itself, by [`Rule::hold`]. `verdict` gets who
-/// makes the call, a thread's number, and which it is.
+/// are of those that it says itself. What is not to be held of all has to be that by
+/// which threads wait for each other.
+///
+/// Answers until the thread and all of its children have ended: who is held when
+/// nobody answers any more sleeps for ever, if it has a copy of the listener.
 pub(crate) fn holding<T: Send>(
-    rules: impl FnOnce() -> Vec<Rule> + Send,
-    mut verdict: impl FnMut(i32, libc::c_long) -> Verdict,
+    held: impl FnOnce() -> Held + Send,
+    mut verdict: impl FnMut(&Call) -> Verdict,
     body: impl FnOnce() -> T + Send,
 ) -> T {
-    let (told, listeners) = mpsc::channel();
-    let (go_on, may_go_on) = mpsc::channel();
-    let held = move || {
-        told.send(install_with_listener(&rules())).unwrap();
-        may_go_on.recv().unwrap();
+    let (number, may_go_on) = (AtomicI32::new(-1), AtomicBool::new(false));
+    let thread = || {
+        number.store(held().install(), Ordering::Release);
+        // Without a call that may be held, for nobody answers yet.
+        while !may_go_on.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
         body()
     };
     thread::scope(|scope| {
-        let thread = scope.spawn(held);
-        // SAFETY: the kernel has made this fd for us. Its number goes to whom it
-        // would belong without a filter.
-        let listener = unsafe { OwnedFd::from_raw_fd(listeners.recv().unwrap()) };
-        let listener = rustix::io::fcntl_dupfd_cloexec(&{ listener }, ASIDE).unwrap();
-        go_on.send(()).unwrap();
-        while !thread.is_finished() {
-            if !is_ready(&listener) {
-                continue;
-            }
-            let mut notice = Notice::default();
-            // SAFETY: the kernel writes the notice.
-            if unsafe { libc::ioctl(listener.as_raw_fd(), RECEIVE, &raw mut notice) } == -1 {
-                // It has ended meanwhile.
-                continue;
-            }
-            answer(&listener, &notice, verdict(notice.pid as i32, notice.call()));
+        let thread = scope.spawn(thread);
+        while number.load(Ordering::Acquire) == -1 && !thread.is_finished() {
+            thread::yield_now();
         }
-        drop(listener);
+        if let listener @ 0.. = number.load(Ordering::Acquire) {
+            // SAFETY: the kernel has made this fd for us. Its number goes to whom it
+            // would belong without a filter.
+            let listener = unsafe { OwnedFd::from_raw_fd(listener) };
+            let listener = rustix::io::fcntl_dupfd_cloexec(&{ listener }, ASIDE).unwrap();
+            may_go_on.store(true, Ordering::Release);
+            let start = Instant::now();
+            while let Some(notice) = next(&listener, start) {
+                answer(&listener, &notice, verdict(&notice.call()));
+            }
+        }
         match thread.join() {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -95,12 +131,46 @@ pub(crate) fn holding<T: Send>(
     })
 }
 
-fn is_ready(listener: &OwnedFd) -> bool {
-    let mut polled = libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // Now and then the caller looks whether the thread has ended.
-    // SAFETY: one entry.
-    let ready = unsafe { libc::poll(&mut polled, 1, 2) };
-    ready == 1 && polled.revents & libc::POLLIN != 0
+/// The next call that is held; `None` when nobody is left to make one.
+fn next(listener: &OwnedFd, start: Instant) -> Option<Notice> {
+    loop {
+        let (fd, events) = (listener.as_raw_fd(), libc::POLLIN);
+        let mut polled = libc::pollfd { fd, events, revents: 0 };
+        // SAFETY: one entry.
+        unsafe { libc::poll(&mut polled, 1, 1000) };
+        if polled.revents & libc::POLLIN != 0 {
+            let mut notice = Notice::default();
+            // SAFETY: the kernel writes the notice.
+            if unsafe { libc::ioctl(fd, RECEIVE, &raw mut notice) } == 0 {
+                return Some(notice);
+            }
+            // It has ended meanwhile.
+            continue;
+        }
+        if polled.revents & libc::POLLHUP != 0 {
+            return None;
+        }
+        if start.elapsed() > PATIENCE {
+            give_up();
+        }
+    }
+}
+
+/// Ends this process's children, and this process, which may never end by itself.
+fn give_up() -> ! {
+    let mut children = String::new();
+    for task in fs::read_dir("/proc/self/task").unwrap() {
+        children += &fs::read_to_string(task.unwrap().path().join("children")).unwrap();
+    }
+    for child in children.split_whitespace() {
+        let status = fs::read_to_string(format!("/proc/{child}/stat"));
+        say(&format!("this child is left: {status:?}"));
+        // SAFETY: no pointers. A child that is not reaped, so the pid is its own.
+        unsafe { libc::kill(child.parse().unwrap(), libc::SIGKILL) };
+    }
+    say("a body under a filter, or a child of its, does not end");
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(1) }
 }
 
 fn answer(listener: &OwnedFd, notice: &Notice, verdict: Verdict) {
@@ -116,5 +186,9 @@ fn answer(listener: &OwnedFd, notice: &Notice, verdict: Verdict) {
     };
     // SAFETY: the kernel reads the answer.
     let sent = unsafe { libc::ioctl(listener.as_raw_fd(), SEND, &raw mut answer) };
-    assert_eq!(sent, 0, "{}", io::Error::last_os_error());
+    if sent == -1 {
+        let error = io::Error::last_os_error();
+        // Killed meanwhile, by somebody else.
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{error}");
+    }
 }

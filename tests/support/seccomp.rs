@@ -193,6 +193,11 @@ pub(crate) fn install_with_listener(rules: &[Rule]) -> i32 {
     load(rules, libc::SECCOMP_RET_ALLOW, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)
 }
 
+/// As above, but every call without a rule is held; [`Rule::allow`] is for others.
+pub(crate) fn install_with_listener_to_all(rules: &[Rule]) -> i32 {
+    load(rules, libc::SECCOMP_RET_USER_NOTIF, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)
+}
+
 fn load(rules: &[Rule], otherwise: u32, flags: libc::c_ulong) -> i32 {
     let mut program = Vec::new();
     rules.iter().for_each(|rule| rule.write(&mut program));

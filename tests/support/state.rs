@@ -12,10 +12,11 @@ pub(crate) struct State(BTreeMap<&'static str, String>);
 impl State {
     /// What all threads share.
     pub(crate) fn of_process() -> Self {
-        let limits = LIMITS.map(|limit| {
+        let limits: [_; 16] = core::array::from_fn(|limit| {
             let mut value = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+            // Its type depends on the libc.
             // SAFETY: writes the limit.
-            assert_eq!(unsafe { libc::getrlimit64(limit, &mut value) }, 0);
+            assert_eq!(unsafe { libc::getrlimit64(limit as _, &mut value) }, 0);
             (value.rlim_cur, value.rlim_max)
         });
         // SAFETY: no pointers.
@@ -111,17 +112,6 @@ impl fmt::Debug for State {
         f.debug_map().entries(&self.0).finish()
     }
 }
-
-/// Of the 16 that there are.
-const LIMITS: [libc::__rlimit_resource_t; 16] = {
-    let mut all = [0; 16];
-    let mut number = 0;
-    while number < 16 {
-        all[number] = number as libc::__rlimit_resource_t;
-        number += 1;
-    }
-    all
-};
 
 /// Number, flags of the fd and of the open file, and which file it is.
 fn fds() -> String {
