@@ -109,6 +109,10 @@ pub(crate) const LINGER: Duration = Duration::from_millis(100);
 /// Events that a helper handles before it looks at the clock again.
 pub(crate) const EVENTS_PER_POLL_MAX: usize = 1024;
 
+/// Commands of a list that are started before those that run are looked at: many that
+/// can't be started must not hide a deadline either.
+pub(crate) const STARTS_PER_POLL_MAX: usize = 16;
+
 /// Between two looks at a child whose notice of exec has not come.
 pub(crate) const NOTICE_TICK: Duration = Duration::from_millis(50);
 
@@ -125,6 +129,12 @@ pub(crate) const POLLS_REFUSED_MAX: u32 = 16;
 
 /// Time between two `waitpid` of a child for which the kernel has no pidfd.
 pub(crate) const WAIT_TICK_MILLIS: u64 = 10;
+
+/// The longest wait of one poll: what poll(2) takes, 24 days.
+pub(crate) const WAIT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
+
+/// Entries of timers among which nobody looks for those that have lost their owner.
+pub(crate) const SWEPT_TIMERS_MIN: usize = 64;
 
 /// Time between two looks for orphans that nothing has announced.
 pub(crate) const ORPHAN_TICK: Duration = Duration::from_secs(1);

@@ -267,3 +267,31 @@ fn a_list_may_be_made_while_it_runs() {
         .unwrap();
     assert_eq!((results.len(), made.get()), (10, 10));
 }
+
+#[test]
+fn commands_that_can_not_be_started_do_not_hide_the_deadline_of_one_that_runs() {
+    let mut sleep = Command::new("sleep");
+    let (sleep, bad) = (sleep.arg("1000"), Command::new("/nowhere/program"));
+    let start = std::time::Instant::now();
+    let failures = core::cell::Cell::new(0);
+    let (mut sleep_ended, mut gave_up) = (false, false);
+    // No list ends this test but the end of the one that runs, or its patience.
+    let patience = Duration::from_secs(20);
+    let results = Parallel::new(2)
+        .timeout(Duration::from_millis(1), Ladder::kill())
+        .run(core::iter::once(&*sleep).chain(core::iter::repeat(&bad)), |progress| {
+            match progress {
+                Progress::Failed { .. } => failures.set(failures.get() + 1),
+                Progress::Ended { captured, .. } => sleep_ended = captured.timed_out,
+                _ => {}
+            }
+            gave_up |= !sleep_ended && start.elapsed() > patience;
+            match sleep_ended || gave_up {
+                true => Break(Ladder::kill()),
+                false => Continue(()),
+            }
+        })
+        .unwrap();
+    assert!(sleep_ended && !gave_up, "{} commands were tried", failures.get());
+    assert_eq!(results.len(), failures.get() + 1);
+}

@@ -9,8 +9,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use forkplan::{
-    Channel, ChannelError, ChannelHandler, Command, End, Framed, Ladder, Lines, OnData, Process,
-    ProcessHandler, Protocols, Transport,
+    Channel, ChannelError, ChannelHandler, CloseReason, Command, End, Framed, Ladder, Lines,
+    OnData, OnDrop, Process, ProcessHandler, Protocols, Transport,
 };
 use rustix::pipe::pipe;
 use support::{Log, finish, spawn};
@@ -128,4 +128,48 @@ fn silence_is_told_to_the_channel_and_a_deadline_to_the_process() {
     finish(&mut protocols);
     drop(protocols);
     assert_eq!((&of_process.0[..], of_channel.0[0]), (&["timed out"][..], "idle"));
+}
+
+/// Takes its child out of the pump when it is called, if it is told of this.
+struct TakesOut {
+    at_made: bool,
+}
+
+impl TakesOut {
+    fn take_out(process: &mut Process<'_>) {
+        let key = process.key();
+        drop(process.pump().remove(key).unwrap());
+    }
+}
+
+impl ChannelHandler for TakesOut {
+    fn made(&mut self, channel: &mut Transport<'_>) {
+        if self.at_made {
+            Self::take_out(channel.process());
+        }
+    }
+
+    fn closed(&mut self, channel: &mut Transport<'_>, _: CloseReason, _: usize) {
+        Self::take_out(channel.process());
+    }
+}
+
+#[test]
+fn nobody_is_told_of_an_event_of_which_the_first_to_hear_took_the_child_out() {
+    for at_made in [false, true] {
+        let log = Log::default();
+        let mut protocols = Protocols::new();
+        let mut cat = Command::new("cat");
+        let cat = cat.fd(0, Channel::WritePipe).fd(1, Channel::ReadPipe).on_drop(OnDrop::Kill);
+        let cat = protocols.add(cat.spawn().unwrap(), log.process("p"));
+        protocols.on(cat, 0, TakesOut { at_made }).unwrap();
+        protocols.on(cat, 1, log.channel("1")).unwrap();
+        protocols.pump_mut().close(cat, 0).unwrap();
+        finish(&mut protocols);
+        let said = log.taken();
+        assert!(said[0].starts_with("p made"), "{said:?}");
+        // The process's handler is told of no `Closed`, nor the other of `Made`.
+        let rest: &[&str] = if at_made { &[] } else { &["1 made"] };
+        assert_eq!(said[1..], *rest);
+    }
 }

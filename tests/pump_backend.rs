@@ -10,7 +10,9 @@ use std::fs;
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use forkplan::{Backend, Channel, ChildKey, Command, Pump};
+use core::time::Duration;
+
+use forkplan::{Backend, Channel, ChildKey, Command, EmbeddedPump, End, Pump};
 use rustix::event::epoll::EventFlags;
 use support::{Driver, TestPump, alone, refuse_syscall};
 
@@ -39,6 +41,53 @@ fn all_answer(driver: &mut Driver, cats: &[ChildKey]) {
 
 fn driver(pump: Pump) -> Driver {
     Driver::with(TestPump::in_loop(pump, EventFlags::empty()))
+}
+
+/// What no set takes: a file to be appended to, one at its end, and a device.
+fn attach_what_is_always_ready(pump: &mut Pump) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let log = fs::File::create(dir.path().join("log")).unwrap();
+    let both = dir.path().join("both");
+    let both = fs::File::options().read(true).write(true).create_new(true).open(both).unwrap();
+    let null = fs::File::options().write(true).open("/dev/null").unwrap();
+    let end = |name, file: fs::File| End::new(name, file).unwrap();
+    pump.attach([end("log", log), end("both", both), end("null", null)]);
+    dir
+}
+
+/// Looks until there is nothing to be told and, for another loop, nothing to change.
+fn settle(pump: &mut Pump) {
+    for _ in 0..20 {
+        pump.poll(Some(Duration::ZERO)).unwrap();
+        while pump.next_event().is_some() {}
+        while pump.next_change().is_some() {}
+    }
+}
+
+#[test]
+fn files_that_have_nothing_to_do_keep_nobody_awake() {
+    for backend in [Backend::Poll, Backend::Epoll] {
+        let mut pump = Pump::with_backend(backend).unwrap();
+        let _files = attach_what_is_always_ready(&mut pump);
+        settle(&mut pump);
+        assert!(!pump.poll(Some(Duration::ZERO)).unwrap(), "{backend:?}: it would never wait");
+    }
+
+    let mut pump = Pump::with_backend(Backend::Foreign).unwrap();
+    let _files = attach_what_is_always_ready(&mut pump);
+    settle(&mut pump);
+    assert_eq!(pump.next_deadline(), None, "another loop would never wait");
+    let key = pump.children().next().unwrap();
+    // The control: nothing waits in vain either.
+    pump.notify_drained(key, "log").unwrap();
+    assert!(pump.next_deadline().is_some());
+
+    let mut embedded = EmbeddedPump::new(Pump::new()).unwrap();
+    let _files = attach_what_is_always_ready(&mut embedded.pump());
+    settle(&mut embedded.pump());
+    let mut polled = [rustix::event::PollFd::new(&embedded, rustix::event::PollFlags::IN)];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    assert_eq!(rustix::event::poll(&mut polled, Some(&now)), Ok(0));
 }
 
 #[test]

@@ -161,6 +161,32 @@ fn a_span_that_has_yet_to_begin_begins_by_itself() {
     embedded.finish();
 }
 
+/// As in a loop that reads the time before it waits. Who watches for edges hears of
+/// a timer once.
+#[test]
+fn a_clock_that_is_behind_is_woken_again() {
+    let mut embedded = Embedded::new();
+    let (now, key) = (Instant::now(), embedded.add(&mut cat()));
+    let mut pump = embedded.pump.pump();
+    pump.set_clock(move || now);
+    pump.set_deadline(key, Some(now + Duration::from_millis(5)), Ladder::kill()).unwrap();
+    drop(pump);
+    embedded.drain();
+    let set = epoll::create(CreateFlags::CLOEXEC).unwrap();
+    let flags = EventFlags::IN | EventFlags::ET;
+    epoll::add(&set, embedded.pump.as_fd(), EventData::new_u64(1), flags).unwrap();
+    for _ in 0..3 {
+        let mut found = Vec::with_capacity(1);
+        let patience = Timespec { tv_sec: 30, tv_nsec: 0 };
+        epoll::wait(&set, rustix::buffer::spare_capacity(&mut found), Some(&patience)).unwrap();
+        assert_eq!(found.len(), 1, "not woken");
+        embedded.drain();
+    }
+    embedded.pump.pump().set_clock(Instant::now);
+    embedded.until(|log| log.iter().any(|(_, seen)| *seen == Seen::TimedOut));
+    embedded.finish();
+}
+
 #[test]
 fn a_child_without_a_pidfd_is_looked_at_too() {
     let mut embedded = Embedded::new();
@@ -184,6 +210,18 @@ fn a_pump_is_embedded_with_what_it_has() {
         embedded.finish();
         assert_eq!(embedded.data(keys[3]), b"early");
     }
+}
+
+/// That loop is told of nothing any more, so nobody could say that it may be closed.
+#[test]
+fn what_was_closed_and_not_told_to_another_loop_is_closed() {
+    let mut pump = Pump::with_backend(Backend::Foreign).unwrap();
+    let key = pump.add(cat().on_drop(OnDrop::Kill).spawn().unwrap());
+    while pump.next_change().is_some() {}
+    pump.close(key, 0).unwrap();
+    let mut embedded = Embedded { pump: EmbeddedPump::new(pump).unwrap(), log: Vec::new() };
+    // cat reads the end of its input, and ends.
+    embedded.finish();
 }
 
 /// The fd in an epoll set of the test's, watched in each of the ways there are.

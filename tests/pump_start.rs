@@ -8,14 +8,17 @@ use core::time::Duration;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use forkplan::Channel::ReadPipe;
 use forkplan::{
-    Backend, ChannelError, ChildKey, Command, EmbeddedPump, Event, Features, Prepared, Pump,
+    Backend, ChannelError, ChildKey, Command, EmbeddedPump, Event, Features, Ladder, Prepared,
+    Pump, Signal,
 };
 use rustix::event::epoll::EventFlags;
 use rustix::event::{PollFd, PollFlags, poll};
-use support::{Driver, Seen, TestPump, Watch};
+use support::{Driver, Seen, TestPump, Watch, owned};
 
 /// Every way to wait that there is.
 fn every_way() -> Vec<TestPump> {
@@ -153,6 +156,43 @@ fn a_program_that_is_busy_is_waited_for_by_the_clock() {
             }
             assert_eq!((made, writer.is_none()), (1, true));
         }
+    }
+}
+
+#[test]
+fn a_ladder_reaches_a_program_that_was_busy_when_it_was_due() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sleep");
+    fs::copy("/bin/sleep", &path).unwrap();
+    for mut pump in every_way() {
+        // A clock that stands still leaves the program busy.
+        let now = Arc::new(Mutex::new(Instant::now()));
+        let clock = now.clone();
+        pump.set_clock(move || *clock.lock().unwrap());
+        let writer = File::options().append(true).open(&path).unwrap();
+        let key = pump.start(Command::new(&path).arg("10").prepare().unwrap());
+        let watch = Watch::new();
+        while pump.signal(key, Signal::CONT).is_ok() {
+            watch.check(&pump);
+            pump.poll(Some(Duration::ZERO)).unwrap();
+            assert!(pump.next_event().is_none());
+        }
+        pump.set_deadline(key, Some(*now.lock().unwrap()), Ladder::kill()).unwrap();
+        pump.poll(Some(Duration::ZERO)).unwrap();
+        drop(writer);
+        let mut told = Vec::new();
+        while !pump.is_empty() {
+            *now.lock().unwrap() += Duration::from_millis(1);
+            watch.poll(&mut pump);
+            while let Some(event) = pump.next_event() {
+                told.push(owned(event).1);
+            }
+        }
+        let killed = [Seen::TimedOut, Seen::Signalled(Signal::KILL)];
+        assert!(matches!(told[0], Seen::Made(_)) && told[1..3] == killed, "{told:?}");
+        assert!(
+            matches!(told.last(), Some(Seen::Ended(exit)) if exit.signal() == Some(Signal::KILL))
+        );
     }
 }
 

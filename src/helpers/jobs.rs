@@ -157,11 +157,12 @@ impl<'i> Jobs<'i> {
         }
     }
 
-    /// Waits once and tells what came of it, but not for ever: a channel that never
-    /// falls silent must not hide a deadline.
-    pub(super) fn turn(&mut self, mut tell: impl FnMut(Told<'_>)) -> io::Result<()> {
+    /// Looks once, or `waits` once, and tells what came of it, but not for ever: a
+    /// channel that never falls silent must not hide a deadline.
+    pub(super) fn turn(&mut self, waits: bool, mut tell: impl FnMut(Told<'_>)) -> io::Result<()> {
         let until = self.running.values().filter_map(|job| job.until).min();
-        self.pump.poll(until.map(|until| until.saturating_duration_since(Instant::now())))?;
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        self.pump.poll(if waits { left } else { Some(Duration::ZERO) })?;
         for _ in 0..EVENTS_PER_POLL_MAX {
             let Some(event) = self.pump.next_event() else { break };
             match note(&mut self.running, event, &mut tell) {

@@ -163,7 +163,7 @@ fn run_one(child: Child, terms: &Terms, inputs: &[jobs::Input<'_>]) -> io::Resul
     jobs.add(0, child, terms, inputs)?;
     loop {
         let mut captured = None;
-        jobs.turn(|told| {
+        jobs.turn(true, |told| {
             if let Told::Ended { captured: all, .. } = told {
                 captured = Some(all);
             }

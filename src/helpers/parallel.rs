@@ -13,6 +13,7 @@ use super::jobs::{Jobs, Terms, Told};
 use super::read;
 use crate::channel::Name;
 use crate::command::Command;
+use crate::limits::STARTS_PER_POLL_MAX;
 use crate::pump::Ladder;
 use crate::spawn::SpawnError;
 
@@ -152,7 +153,9 @@ impl Parallel {
         let mut commands = Some(commands.into_iter().fuse());
         let mut results: Vec<Option<Result<Captured, SpawnError>>> = Vec::new();
         loop {
-            while jobs.len() < self.at_most {
+            let mut left = STARTS_PER_POLL_MAX;
+            while jobs.len() < self.at_most && left > 0 {
+                left -= 1;
                 let Some(command) = commands.as_mut().and_then(Iterator::next) else { break };
                 let index = results.len();
                 let told = match command.borrow().with_stdio(read()).spawn() {
@@ -173,11 +176,13 @@ impl Parallel {
                     jobs.stop(&ladder);
                 }
             }
-            if jobs.len() == 0 {
+            // There may be more to start.
+            let goes_on = left == 0 && commands.is_some();
+            if jobs.len() == 0 && !goes_on {
                 return Ok(results.into_iter().flatten().collect());
             }
             let mut stop = None;
-            jobs.turn(|told| {
+            jobs.turn(!goes_on, |told| {
                 let told = match told {
                     Told::Data { index, channel, bytes } => {
                         progress(Progress::Data { index, channel, bytes })

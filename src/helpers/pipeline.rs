@@ -130,7 +130,7 @@ fn run(children: Vec<Child>, terms: &Terms) -> io::Result<Vec<Output>> {
         outputs.push(None);
     }
     while jobs.len() > 0 {
-        jobs.turn(|told| {
+        jobs.turn(true, |told| {
             if let Told::Ended { index, captured } = told {
                 outputs[index] = Some(captured.into_output());
             }

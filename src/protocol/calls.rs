@@ -269,6 +269,8 @@ impl<'h> Calls<'h> {
                 Added::NoProducer(child, place) => self.set_producer(child, place, None),
             }
         }
+        // Of a child that it took out nobody else is told, not of this event either.
+        self.forget_removed();
     }
 
     /// The handlers of a child, unless it has ended or was torn down.

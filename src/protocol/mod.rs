@@ -164,8 +164,8 @@ impl<'h> Protocols<'h> {
     }
 
     /// Takes a child out, as [`Pump::remove`] does, with its errors. Its handlers and
-    /// producers are dropped, untold. (Those of a child that was taken out through
-    /// [`pump_mut`](Self::pump_mut) or by a handler are at the next dispatch.)
+    /// producers are dropped, untold. (Those of a child that was taken out by a handler
+    /// are when that returns, and by [`pump_mut`](Self::pump_mut) at the next dispatch.)
     ///
     /// ```
     /// use forkplan::{Command, OnEvent, Protocols};

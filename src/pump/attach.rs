@@ -42,8 +42,8 @@ impl Pump {
     ///   a PTY, not Linux), each read and write is made only if a poll(2) just
     ///   before it finds it ready, and writes are of `PIPE_BUF` bytes at most, or
     ///   of 128 to a terminal;
-    /// * a regular file is read and written as it is. No epoll set takes one, so the
-    ///   pump waits by poll(2) from then on.
+    /// * a regular file is read and written as it is. No epoll set takes one: it
+    ///   counts as ready while it is read, or has something queued.
     ///
     /// The first two never block. The third does if somebody else who has the same
     /// open file reads what there was, or fills the room that there was, between

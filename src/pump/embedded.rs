@@ -108,6 +108,8 @@ impl EmbeddedPump {
     /// which is there.
     fn bind(&mut self) -> Result<(), Errno> {
         let set = self.pump.sources.share()?;
+        // There is no other loop any more that has to forget these first.
+        self.pump.leaving.clear();
         if self.inner.as_ref().is_some_and(|inner| Arc::ptr_eq(inner, &set)) {
             return Ok(());
         }
@@ -135,7 +137,9 @@ impl EmbeddedPump {
         }
         // Who is ready anyway needs no timer.
         let due = if ready { *armed } else { pump.next_deadline() };
-        if due != *armed {
+        // A clock of the caller's may be behind the timer, which has told of this once.
+        let has_fired = || due.is_some_and(|due| due <= Instant::now());
+        if due != *armed || !ready && has_fired() {
             let after = due.map(|due| due.saturating_duration_since(pump.now()));
             if wake.set_timer(after).is_ok() {
                 *armed = due;

@@ -40,6 +40,12 @@ impl Lifecycle {
     pub(super) fn has_exited(self) -> bool {
         self.exited
     }
+
+    /// Whether its end was made, though it may have yet to be told: nothing comes
+    /// after that.
+    pub(super) fn has_ended(self) -> bool {
+        self.exited && self.open_channels == 0
+    }
 }
 
 #[cfg(test)]
@@ -111,6 +117,7 @@ mod tests {
                 let before = has_ended(channels, &facts[..seen - 1]);
                 take(&mut life, facts[seen - 1]) == (ended && !before)
                     && life.has_exited() == (seen > exit)
+                    && life.has_ended() == ended
             })
         })
     }

@@ -42,7 +42,7 @@ use self::time::{Bounds, Clock};
 use self::timers::Timers;
 use self::turns::Note;
 use crate::child::{Child, SignalError};
-use crate::limits::{MESSAGE_SIZE_MAX, WAIT_TICK_MILLIS};
+use crate::limits::{MESSAGE_SIZE_MAX, WAIT_MAX, WAIT_TICK_MILLIS};
 use crate::signal::Signal;
 use crate::sys::Errno;
 use crate::sys::fd::{self, PipeWriter};
@@ -302,7 +302,7 @@ impl Pump {
     /// are left from before, nor if there is no child. Children for which the
     /// kernel has no pidfd are looked at every 10 ms, and so are those whose
     /// [stops](Self::watch_stops) are watched; [orphans](Self::adopt_orphans) are
-    /// looked for every second.
+    /// looked for every second. No poll waits for longer than 24 days.
     ///
     /// The error is poll's own: the pump is as before.
     pub fn poll(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
@@ -311,6 +311,8 @@ impl Pump {
         let at_once = self.has_events() || self.is_empty() || self.is_foreign();
         let at_once = at_once.then_some(Duration::ZERO);
         let timeout = [timeout, due, tick, at_once].into_iter().flatten().min();
+        // What the kernel is told, no more: so much has passed when it finds nothing.
+        let timeout = timeout.map(|timeout| timeout.min(WAIT_MAX));
         let Self { sources, slots, turns, .. } = self;
         let waited = sources.wait(timeout, |token, readiness| {
             slots.give_turn(turns, token, readiness);

@@ -399,9 +399,13 @@ impl Pump {
     /// Waits for what is wanted now. What was held back has its turn again.
     fn stopped_or_not(&mut self, token: Token) {
         self.update(token);
-        let held = self.slots.source(token).is_some_and(|source| source.held.is_some());
-        if held {
+        let Some(source) = self.slots.source(token) else { return };
+        let silence_begins = !source.paused && core::mem::take(&mut source.idle_waits);
+        if source.held.is_some() {
             self.slots.give_turn(&mut self.turns, token, Readiness::empty());
+        }
+        if silence_begins {
+            self.heard(token);
         }
     }
 }

@@ -62,6 +62,8 @@ pub(super) struct Source {
     /// After how much silence somebody is to be told.
     pub(super) idle_limit: Option<Duration>,
     pub(super) idle_timer: Timer,
+    /// A silence was over while it was paused. The next begins when it is read again.
+    pub(super) idle_waits: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +128,7 @@ impl Source {
             reads_left: 0,
             idle_limit: None,
             idle_timer: Timer::default(),
+            idle_waits: false,
         }
     }
 

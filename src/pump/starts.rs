@@ -5,6 +5,7 @@ extern crate std;
 use core::mem;
 use std::boxed::Box;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::vec::Vec;
 
 use super::event::ChildKey;
 use super::lifecycle::Lifecycle;
@@ -30,6 +31,10 @@ pub(super) struct Start {
     pub(super) in_turn: bool,
     /// When it is looked at, whatever the notice says.
     pub(super) timer: Timer,
+    /// What is told once the program was reached, and not if it was not.
+    after_made: Vec<Note>,
+    /// A ladder's signal was due while there was nobody to get it.
+    owes_signal: bool,
     back: Option<Prepared<'static>>,
     error: Option<SpawnError>,
 }
@@ -43,6 +48,13 @@ impl Start {
     pub(super) fn signal(&self, signal: Signal) -> Result<(), SignalError> {
         self.starting.as_ref().ok_or(SignalError::AlreadyExited)?.signal(signal)
     }
+
+    /// Whether there is nobody to signal and may be yet, as between two tries of a busy
+    /// program. The signal is sent when there is then.
+    pub(super) fn owes_signal(&mut self, sent: Result<(), SignalError>) -> bool {
+        self.owes_signal = self.starting.is_some() && sent == Err(SignalError::AlreadyExited);
+        self.owes_signal
+    }
 }
 
 /// # Starting
@@ -54,7 +66,7 @@ impl Pump {
     /// [`Event::Made`](super::Event::Made) comes when the program was reached, and from
     /// then on it is a child like any other; before that it has no channels and no
     /// [handle](Self::child), but [`signal`](Self::signal), a deadline and a ladder
-    /// reach it. Or [`Event::NotStarted`](super::Event::NotStarted) comes, and nothing
+    /// reach it, which is told after `Made`. Or [`Event::NotStarted`](super::Event::NotStarted) comes, and nothing
     /// else. Either way [`take_prepared`](Self::take_prepared) gives the command back,
     /// to be started again. A program that is open for writing is tried again for an
     /// eighth of a second, as [`Prepared::spawn`] does, without blocking.
@@ -178,7 +190,7 @@ impl Pump {
                     Ok(process) => self.started(child, process),
                     Err(error) => {
                         start.error = Some(error);
-                        self.notes.push_back(Note::NotStarted { child });
+                        self.not_started(child);
                     }
                 }
             }
@@ -206,6 +218,29 @@ impl Pump {
         }
         self.count_in(key);
         self.made(key, pid, refused);
+        let start = self.slots.get_mut(key).and_then(|slot| slot.start.as_deref_mut());
+        let Some(start) = start else { return };
+        self.notes.append(&mut mem::take(&mut start.after_made).into());
+        if mem::take(&mut start.owes_signal) {
+            self.climb(key);
+        }
+    }
+
+    /// Notes what comes after `Made`, which of a child on its way is yet to come.
+    pub(super) fn note_after_made(&mut self, note: Note) {
+        let start = self.slots.get_mut(note.child()).and_then(|slot| slot.start.as_deref_mut());
+        match start.filter(|start| start.starting.is_some()) {
+            Some(start) => start.after_made.push(note),
+            None => self.notes.push_back(note),
+        }
+    }
+
+    /// There is no child, so this is the end, and what was set has no effect.
+    fn not_started(&mut self, child: ChildKey) {
+        if let Some(slot) = self.slots.get_mut(child) {
+            let _is_end = slot.life.exited();
+        }
+        self.notes.push_back(Note::NotStarted { child });
     }
 
     /// A child that was not started is gone with its event; why, and its command,

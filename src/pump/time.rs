@@ -116,6 +116,7 @@ impl Pump {
         }
         source.idle_limit = limit;
         source.idle_timer.clear();
+        source.idle_waits = false;
         self.heard(token);
         Ok(())
     }
@@ -161,12 +162,19 @@ impl Pump {
         }
         let now = self.clock.now();
         self.read_at = now;
+        let Self { timers, slots, .. } = self;
+        timers.sweep_if_crowded(|at, key| slots.timer(key).is_some_and(|timer| timer.comes(at)));
         while let Some(key) = self.timers.next_fresh() {
             if let Some(timer) = self.slots.timer(key) {
                 self.timers.run(timer, key, now);
             }
         }
         self.do_what_is_due(now);
+        if self.timers.wait_for_clock() {
+            // What was done now has begun a span: it is read once more, and not after
+            // a wait that may be for ever.
+            return Some(Duration::ZERO);
+        }
         self.next_due().map(|at| at.saturating_duration_since(now))
     }
 
@@ -188,7 +196,7 @@ impl Pump {
 
     /// A process was reaped: it needs no signal any more, and its channels have
     /// a bound.
-    pub(super) fn bound_drain(&mut self, child: ChildKey) {
+    pub(super) fn bound_after_exit(&mut self, child: ChildKey) {
         let Some(slot) = self.slots.get_mut(child) else { return };
         if let Some((ladder, _)) = &slot.bounds.stop {
             if !ladder.is_to_group() {
@@ -196,6 +204,12 @@ impl Pump {
                 slot.bounds.stop_timer.clear();
             }
         }
+        self.bound_drain(child);
+    }
+
+    /// Has the limit for the channels of a child that has exited begin.
+    fn bound_drain(&mut self, child: ChildKey) {
+        let Some(slot) = self.slots.get_mut(child) else { return };
         if let Some(limit) = slot.bounds.drain {
             let key = TimerKey { child, what: What::Drain };
             self.timers.begin(&mut slot.bounds.drain_timer, key, limit);
@@ -220,24 +234,35 @@ impl Pump {
     }
 
     fn stop_is_due(&mut self, child: ChildKey) {
-        let Some(slot) = self.slots.get(child) else { return };
+        // Nothing comes after the end, which may have yet to be told.
+        let Some(slot) = self.slots.get(child).filter(|slot| !slot.life.has_ended()) else {
+            return;
+        };
         let first = matches!(slot.bounds.stop, Some((_, 0)));
         // Where there is no process, the channels are all that may take too long.
         if first && (slot.child.is_none() || !slot.life.has_exited()) {
-            self.notes.push_back(Note::TimedOut { child });
+            self.note_after_made(Note::TimedOut { child });
         }
         self.climb(child);
     }
 
     /// Sends the ladder's next signal, if there is one and somebody to get it.
-    fn climb(&mut self, child: ChildKey) {
-        let Some(slot) = self.slots.get_mut(child) else { return };
+    pub(super) fn climb(&mut self, child: ChildKey) {
+        let Some(slot) = self.slots.get_mut(child).filter(|slot| !slot.life.has_ended()) else {
+            return;
+        };
         let Some((ladder, next)) = &mut slot.bounds.stop else { return };
         let Some((signal, wait)) = ladder.rung(*next) else { return };
-        let sent = match (&slot.child, ladder.is_to_group(), &slot.start) {
+        let sent = match (&slot.child, ladder.is_to_group(), &mut slot.start) {
             (Some(process), true, _) => process.signal_group(signal).is_ok(),
             (Some(process), false, _) => process.signal(signal).is_ok(),
-            (None, _, Some(start)) => start.signal(signal).is_ok(),
+            (None, _, Some(start)) => {
+                let sent = start.signal(signal);
+                if start.owes_signal(sent) {
+                    return;
+                }
+                sent.is_ok()
+            }
             (None, _, None) => false,
         };
         *next += 1;
@@ -246,7 +271,7 @@ impl Pump {
             self.timers.begin(&mut slot.bounds.stop_timer, key, wait);
         }
         if sent {
-            self.notes.push_back(Note::Signalled { child, signal });
+            self.note_after_made(Note::Signalled { child, signal });
         }
     }
 
@@ -263,8 +288,8 @@ impl Pump {
         let Some(source) = self.slots.source(token) else { return };
         match (source.reading, source.paused) {
             (false, _) => {}
-            // Silence that was asked for.
-            (true, true) => self.heard(token),
+            // Silence that was asked for. It begins anew when it is so no more.
+            (true, true) => source.idle_waits = true,
             (true, false) => self.notes.push_back(Note::Idle(token)),
         }
     }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use std::vec::Vec;
 
 use super::event::ChildKey;
+use crate::limits::SWEPT_TIMERS_MIN;
 
 /// Whose a timer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +49,11 @@ impl Timer {
         self.at = None;
         self.runs = None;
     }
+
+    /// Whether the entry of this time is the one that is looked at.
+    pub(super) fn comes(&self, at: Instant) -> bool {
+        self.queued == Some(at)
+    }
 }
 
 /// The entries of all timers.
@@ -57,9 +63,20 @@ pub(super) struct Timers {
     /// Whose timers begin to run at the next reading of the clock, unless they
     /// were cleared since.
     fresh: Vec<TimerKey>,
+    /// With so many entries, those that are looked at by nobody are taken out.
+    crowd: usize,
 }
 
 impl Timers {
+    /// Takes out the entries of owners that are gone, if there may be many: their times
+    /// may be far away, and children come and go. Costs no more than to put as many in.
+    pub(super) fn sweep_if_crowded(&mut self, mut comes: impl FnMut(Instant, TimerKey) -> bool) {
+        if self.queue.len() > self.crowd.max(SWEPT_TIMERS_MIN) {
+            self.queue.retain(|Reverse((at, key))| comes(*at, *key));
+            self.crowd = 2 * self.queue.len();
+        }
+    }
+
     /// Sets a timer, whatever it was set to before.
     pub(super) fn set(&mut self, timer: &mut Timer, key: TimerKey, at: Instant) {
         timer.runs = None;
@@ -161,7 +178,10 @@ impl Timers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::End;
+    use crate::pump::{Ladder, Pump};
     use proptest::prelude::*;
+    use std::os::unix::net::UnixStream;
     use std::vec;
 
     fn key(index: u32) -> TimerKey {
@@ -246,6 +266,29 @@ mod tests {
                 prop_assert_eq!(model.map(|at| at.is_some()), owners.map(|timer| timer.at.is_some()));
             }
         }
+    }
+
+    #[test]
+    fn entries_of_who_is_gone_do_not_gather_before_their_time() {
+        let hour = Duration::from_secs(3600);
+        let mut pump = Pump::new();
+        let attached = |pump: &mut Pump, after| {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let key = pump.attach([End::new("talk", ours).unwrap()]);
+            pump.set_deadline(key, Some(Instant::now() + after), Ladder::new()).unwrap();
+            (key, theirs)
+        };
+        // It is the next that comes, so the others are not looked at.
+        let (first, _theirs) = attached(&mut pump, hour / 2);
+        for _ in 0..1000 {
+            let (key, _theirs) = attached(&mut pump, hour);
+            pump.abort(key, "talk").unwrap();
+            pump.poll(Some(Duration::ZERO)).unwrap();
+            while pump.next_event().is_some() {}
+        }
+        assert!(pump.timers.queue.len() <= SWEPT_TIMERS_MIN + 1);
+        let due = pump.timers.head().unwrap().1;
+        assert_eq!(due, TimerKey { child: first, what: What::Stop });
     }
 
     #[test]

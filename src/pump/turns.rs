@@ -252,7 +252,7 @@ impl Pump {
         self.notes.push_back(Note::Exited { child, exit });
         self.unwatch(child);
         self.orphans_reaped(child);
-        self.bound_drain(child);
+        self.bound_after_exit(child);
         match ended {
             true => self.notes.push_back(Note::Ended { child, exit }),
             false => self.hear_last_words(child),

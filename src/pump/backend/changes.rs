@@ -76,6 +76,11 @@ impl Changes {
         self.known[place].left
     }
 
+    /// The places whose sources have left, and of which that was not told.
+    pub(super) fn left(&self) -> impl Iterator<Item = usize> {
+        self.known.iter().zip(0..).filter(|(known, _)| known.left).map(|(_, place)| place)
+    }
+
     /// The place is free for another source.
     pub(super) fn forget(&mut self, place: usize) {
         self.known[place] = Known::default();

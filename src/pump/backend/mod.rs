@@ -89,7 +89,7 @@ pub(super) struct Sources {
     way: Way,
     /// Whether the way may change.
     fixed: bool,
-    /// Places of sources that wait for something, and that a set or another loop
+    /// Places of sources that want to read or write, and that a set or another loop
     /// does not take: they are always ready.
     always: Vec<usize>,
 }
@@ -197,7 +197,8 @@ impl Sources {
 
     fn note_always(&mut self, place: usize) {
         self.always.retain(|&at| at != place);
-        if !self.entries[place].interest.is_empty() {
+        // That the other side is gone is nothing that a file could ever tell.
+        if self.entries[place].interest.intersects(Interest::READ | Interest::WRITE) {
             self.always.push(place);
         }
     }
@@ -283,8 +284,12 @@ impl Sources {
             self.entries[place].always = true;
             self.note_always(place);
         }
-        self.way = other.way;
+        let before = core::mem::replace(&mut self.way, other.way);
         self.fixed = other.fixed;
+        if let Way::Told(changes) = before {
+            // Of these nobody is told any more.
+            changes.left().for_each(|place| self.leave(place));
+        }
         Ok(())
     }
 

@@ -128,6 +128,8 @@ impl Orphans {
         self.sessions.retain_mut(keep);
         if self.sessions.is_empty() {
             self.due = None;
+            // No later session has any of them.
+            self.let_go.clear();
         }
     }
 }
@@ -164,4 +166,21 @@ fn list_children() -> Result<Vec<i32>, Errno> {
     all.sort_unstable();
     all.dedup();
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_let_go_is_not_kept_when_no_session_is_left() {
+        let (mut orphans, slots) = (Orphans::default(), Slots::default());
+        for generation in 0..100 {
+            let leader = ChildKey { index: 0, generation };
+            let on_drop = OnDrop::Detach;
+            orphans.sessions.push(Session { leader, id: 1, on_drop, adopted: Vec::new() });
+            orphans.let_go(leader, Some(i32::MAX), &slots);
+        }
+        assert!(orphans.sessions.is_empty() && orphans.let_go.is_empty());
+    }
 }
