@@ -10,19 +10,16 @@ mod support;
 
 use core::ffi::{c_int, c_void};
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::ErrorKind;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{self, Stdio};
 
-use forkplan::Channel::{self, Null, ReadPipe};
-use forkplan::{
-    Capabilities, Command, Features, FilterInstruction, IdRange, IoPriority, Namespaces, PassedFd,
-    Resource, Scheduler, Signal,
-};
+use forkplan::Channel::Null;
+use forkplan::Command;
+use support::call_commands::{Lent, lower_the_limits};
 use support::seccomp::{Rule, install_allowing};
-use support::{EXCLUSIONS, in_subprocess, marker, own_cpu, self_as};
+use support::{EXCLUSIONS, in_subprocess, marker, self_as};
 
 const SECURITY: &str = include_str!("../SECURITY.md");
 
@@ -65,13 +62,14 @@ numbers! {
     "pivot_root" SYS_pivot_root, "umount2" SYS_umount2,
 }
 
-/// What the parent calls from the clone until it knows how that went. A filter
-/// can't tell it from its child; what could be a child's mistake is allowed only
-/// as the parent makes it.
+/// What the parent calls from the clone until it knows how that went, and where it
+/// starts from before that. A filter can't tell it from its child; what could be a
+/// child's mistake is allowed only as the parent makes it.
 fn of_the_parent() -> Vec<Rule> {
     let mut rules: Vec<Rule> = [
         libc::SYS_clone3,
         libc::SYS_clone,
+        libc::SYS_pipe2,
         libc::SYS_open,
         libc::SYS_poll,
         libc::SYS_pwritev2,
@@ -87,6 +85,8 @@ fn of_the_parent() -> Vec<Rule> {
     rules.push(Rule::allow(libc::SYS_setpgid).with(1, i32::MAX));
     rules.push(Rule::allow(libc::SYS_read).with(2, 1024));
     rules.push(Rule::allow(libc::SYS_munmap).with(1, 4096));
+    let shared = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+    rules.push(Rule::allow(libc::SYS_mmap).with(1, 4096).with(3, shared));
     rules
 }
 
@@ -100,149 +100,34 @@ fn allowed(path: &str) -> Vec<Rule> {
     rules
 }
 
-/// What the commands lend.
-struct Lent {
-    root: File,
-    program: File,
-    uts: File,
-    ruleset: Option<OwnedFd>,
-    slave: File,
-    _master: OwnedFd,
-    three: [File; 3],
-    dir: tempfile::TempDir,
-}
-
-impl Lent {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::copy(marker(), dir.path().join("marker")).unwrap();
-        // `struct landlock_ruleset_attr`: the making of character devices.
-        let handled: u64 = 1 << 6;
-        // SAFETY: the call reads the eight bytes; the others take an fd that was
-        // just made.
-        unsafe {
-            let at = &raw const handled;
-            let ruleset = libc::syscall(libc::SYS_landlock_create_ruleset, at, 8, 0) as c_int;
-            let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-            let master = libc::posix_openpt(flags);
-            assert!(master >= 0);
-            assert_eq!(libc::grantpt(master), 0);
-            assert_eq!(libc::unlockpt(master), 0);
-            let slave = libc::ioctl(master, libc::TIOCGPTPEER, flags);
-            assert!(slave >= 0);
-            Self {
-                root: File::open("/").unwrap(),
-                program: File::open(marker()).unwrap(),
-                uts: File::open("/proc/self/ns/uts").unwrap(),
-                ruleset: (ruleset >= 0).then(|| OwnedFd::from_raw_fd(ruleset)),
-                slave: File::from_raw_fd(slave),
-                _master: OwnedFd::from_raw_fd(master),
-                three: [(); 3].map(|()| tempfile::tempfile().unwrap()),
-                dir,
-            }
-        }
-    }
-
-    /// Maps and searches.
-    fn maps(&self) -> Vec<Command<'_>> {
-        let [a, b, c] = &self.three;
-        let mut default = Command::new(marker());
-        default.block_signals([Signal::USR1]);
-        let mut swap = Command::new(marker());
-        swap.fd(a.as_raw_fd(), Channel::borrowed(b)).fd(b.as_raw_fd(), Channel::borrowed(a));
-        swap.fd(c.as_raw_fd(), Channel::borrowed(c)).fd(1, ReadPipe);
-        let mut inherit = swap.clone();
-        inherit.inherit_unnamed_fds(true);
-        let mut search = Command::new(marker().file_name().unwrap());
-        let dir = marker().parent().unwrap().display();
-        search.env("PATH", format!("/nowhere:{dir}")).current_dir("/").fds([0, 1, 2], Null);
-        let mut by_fd = Command::new("marker");
-        by_fd.program_fd(PassedFd::borrowed(&self.program)).fd(0, Null).env_pid("PID");
-        vec![default, swap, inherit, search, by_fd]
-    }
-
-    /// What a child on shared memory may set up.
-    fn ordinary(&self) -> Command<'_> {
-        let allow = FilterInstruction { code: 6, jt: 0, jf: 0, k: 0x7fff_0000 };
-        let mut command = Command::new(marker());
-        command
-            .fd(0, Null)
-            .fchdir(PassedFd::borrowed(&self.root))
-            .umask(0o77)
-            .controlling_terminal(PassedFd::borrowed(&self.slave))
-            .foreground(PassedFd::borrowed(&self.slave))
-            .parent_death_signal(Signal::KILL)
-            .rlimit(Resource::CORE, 0, 0)
-            .nice(19)
-            .scheduler(Scheduler::Batch)
-            .cpu_affinity([own_cpu()])
-            .io_priority(IoPriority::Idle)
-            .oom_score_adj(1000)
-            .no_new_privs()
-            .seccomp([allow])
-            .ignore_signals([Signal::USR1]);
-        if let Some(ruleset) = &self.ruleset {
-            command.landlock(PassedFd::borrowed(ruleset));
-        }
-        command
-    }
-
-    fn in_a_group(&self) -> Command<'_> {
-        let mut command = Command::new(marker());
-        command.fd(0, Null).process_group(0).chroot("/");
-        command
-    }
-
-    /// Those whose child never shares memory.
-    fn forked(&self) -> Vec<Command<'_>> {
-        let mut ids = self.ordinary();
-        ids.uid(12_345).gid(12_345).groups([1, 2]).securebits(0);
-        ids.bounding_set(Capabilities::CHOWN).ambient_capabilities(Capabilities::CHOWN);
-        let mut mapped = Command::new(marker());
-        mapped.fd(0, Null).unshare(Namespaces::USER);
-        mapped.uid_map([IdRange { inside: 0, outside: 0, count: 10 }]);
-        let mut shut_in = Command::new("/marker");
-        shut_in.fd(0, Null).unshare(Namespaces::MOUNT).private_mounts().pivot_root(self.dir.path());
-        shut_in.join_namespace(PassedFd::borrowed(&self.uts), Namespaces::UTS);
-        vec![ids, mapped, shut_in]
-    }
-
-    /// All of them, and which never share memory.
-    fn grid(&self) -> Vec<(Command<'_>, bool)> {
-        let mut shared = self.maps();
-        shared.push(self.ordinary());
-        let is_root = rustix::process::geteuid().is_root();
-        if is_root {
-            shared.push(self.in_a_group());
-        }
-        let forked = if is_root { self.forked() } else { Vec::new() };
-        let shared = shared.into_iter().map(|command| (command, false));
-        shared.chain(forked.into_iter().map(|command| (command, true))).collect()
-    }
-}
-
-fn lower_the_limits() {
-    // The slowest way of closing makes a call for each number; no core files.
-    for (resource, limit) in [(libc::RLIMIT_NOFILE, 1024), (libc::RLIMIT_CORE, 0)] {
-        let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
-        // SAFETY: reads the limit.
-        assert_eq!(unsafe { libc::setrlimit(resource, &limit) }, 0);
-    }
-}
-
-/// Spawns under the list, in a process that may be killed for what it calls:
+/// Makes a child under the list, in a process that may be killed for what it calls:
 /// the end of that process.
-fn spawn_under_the_list(command: &mut Command<'_>, path: &str) -> process::ExitStatus {
+fn make_under_the_list(
+    command: &mut Command<'_>,
+    is_started: bool,
+    path: &str,
+) -> process::ExitStatus {
     let mut prepared = command.prepare().unwrap();
     let rules = allowed(path);
     // SAFETY: the process is the test's own and has a thread that waits besides;
     // the child allocates, which glibc makes safe, and leaves by `_exit`.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        // All that is opened and mapped is opened and mapped before.
-        let opened = prepared.open().unwrap();
-        install_allowing(&rules);
-        let code = match opened.spawn() {
+        // All that is opened and mapped is opened and mapped before, or, by a start,
+        // once more.
+        let made = if is_started {
+            let (prepared, warm) = prepared.start().finish();
+            drop(warm.map(|mut child| child.wait()));
+            install_allowing(&rules);
+            let (prepared, made) = prepared.start().finish();
+            core::mem::forget(prepared);
+            made
+        } else {
+            let opened = prepared.open().unwrap();
+            install_allowing(&rules);
+            opened.spawn()
+        };
+        let code = match made {
             Ok(mut child) => i32::from(!child.wait().is_ok_and(|exit| exit.success())),
             // Which step was killed.
             Err(error) => 100 + error.step_index().unwrap_or(0) as c_int,
@@ -261,18 +146,21 @@ fn under_a_filter_that_allows_the_list_alone_everything_works() {
     in_subprocess("under_a_filter_that_allows_the_list_alone_everything_works", || {
         lower_the_limits();
         let lent = Lent::new();
-        for (mut command, forks) in lent.grid() {
-            for without in EXCLUSIONS {
-                let shares = !forks && !without.contains(Features::SHARED_MEMORY);
-                let path = if shares { "shared" } else { "fork" };
-                let status = spawn_under_the_list(command.without(without), path);
-                assert!(status.success(), "{status}, without {without:?}: {command:?}");
+        for is_started in [false, true] {
+            for (command, shares) in lent.grid() {
+                for without in EXCLUSIONS {
+                    let path = shares.path(is_started, without);
+                    let mut command = command.clone();
+                    let status = make_under_the_list(command.without(without), is_started, path);
+                    let what = if is_started { "started" } else { "spawned" };
+                    assert!(status.success(), "{status}, {what} without {without:?}: {command:?}");
+                }
             }
+            // One that fails exits by the list too, and is told from one that is killed.
+            let mut nowhere = Command::new("/nowhere");
+            nowhere.fd(0, Null).inherit_ignored_signals(true);
+            assert!(make_under_the_list(&mut nowhere, is_started, "shared").code() >= Some(100));
         }
-        // One that fails exits by the list too, and is told from one that is killed.
-        let mut nowhere = Command::new("/nowhere");
-        nowhere.fd(0, Null).inherit_ignored_signals(true);
-        assert!(spawn_under_the_list(&mut nowhere, "shared").code() >= Some(100));
     });
 }
 
@@ -305,14 +193,17 @@ fn control_a_call_that_is_not_listed_kills_the_child_and_is_told() {
             unsafe { command.fd(0, Null).pre_exec(call_it, call as *mut c_void) };
             let steps = command.prepare().unwrap().open().unwrap().plan().steps().to_vec();
             let hook = steps.iter().position(|step| step.to_string().contains("hook"));
-            let status = spawn_under_the_list(&mut command, "fork");
-            assert_eq!(status.code(), hook.map(|hook| 100 + hook as i32), "{call}");
+            for is_started in [false, true] {
+                let status = make_under_the_list(&mut command, is_started, "fork");
+                assert_eq!(status.code(), hook.map(|hook| 100 + hook as i32), "{call}");
+            }
         }
         // And one that is listed does not.
         let mut command = Command::new(marker());
         // SAFETY: as above.
         unsafe { command.fd(0, Null).pre_exec(call_it, libc::SYS_getpid as *mut c_void) };
-        assert!(spawn_under_the_list(&mut command, "fork").success());
+        assert!(make_under_the_list(&mut command, false, "fork").success());
+        assert!(make_under_the_list(&mut command, true, "fork").success());
     });
 }
 
@@ -338,9 +229,9 @@ fn every_line_of_a_plan_begins_with_a_listed_call() {
         let listed = documented("fork");
         let lent = Lent::new();
         let mut others = BTreeSet::new();
-        for (mut command, _) in lent.grid() {
+        for (command, _) in lent.grid() {
             for without in EXCLUSIONS {
-                let mut prepared = command.without(without).prepare().unwrap();
+                let mut prepared = command.clone().without(without).prepare().unwrap();
                 let opened = prepared.open().unwrap();
                 let plan = opened.plan();
                 assert!(plan.to_string().lines().count() >= plan.steps().len(), "{plan}");
@@ -412,7 +303,7 @@ fn every_call_of_a_trace_is_listed_and_every_listed_call_is_traced() {
         return;
     }
     let grid = Lent::new().grid().len();
-    assert_eq!(children, grid * EXCLUSIONS.len());
+    assert_eq!(children, 2 * grid * EXCLUSIONS.len());
     let missing: Vec<_> =
         documented("fork").into_iter().filter(|call| !seen.contains(*call)).collect();
     // `exit_group` is of those that fail: `tests/traced.rs`. And what the kernel lacks.
@@ -422,15 +313,19 @@ fn every_call_of_a_trace_is_listed_and_every_listed_call_is_traced() {
     assert_eq!(missing, expected);
 }
 
-/// The traced process: spawns, and notes by which path.
+/// The traced process: spawns, starts, and notes by which path.
 fn spawn_under_trace(dir: &Path) {
     lower_the_limits();
     let lent = Lent::new();
-    for (mut command, forks) in lent.grid() {
-        for without in EXCLUSIONS {
-            let mut child = command.without(without).spawn().unwrap();
-            let shares = !forks && !without.contains(Features::SHARED_MEMORY);
-            let path = if shares { "shared" } else { "fork" };
+    for (command, shares) in lent.grid() {
+        for (without, is_started) in EXCLUSIONS.into_iter().flat_map(|w| [(w, false), (w, true)]) {
+            let mut prepared = command.clone().without(without).prepare().unwrap();
+            let made = match is_started {
+                false => prepared.spawn(),
+                true => prepared.start().finish().1,
+            };
+            let mut child = made.unwrap();
+            let path = shares.path(is_started, without);
             fs::write(dir.join(format!("child.{}", child.id().unwrap())), path).unwrap();
             assert!(child.wait().unwrap().success());
         }

@@ -19,11 +19,11 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::os::unix::ffi::OsStrExt;
 
 use forkplan::plan::Step;
 use forkplan::{Launcher, Plan, Signal, SpawnError};
 use support::fault_commands::Lent;
+use support::fault_search::{Candidate, Outcome, candidates, search};
 use support::fault_ways::{Bench, Entry, WAYS, Way};
 use support::faults::{Target, Verdict, lower_the_limits, rules};
 use support::held::{Call, Held, Verdict as Judged, holding};
@@ -33,67 +33,6 @@ use support::state::State;
 use support::{
     CLONES, description, errnos, in_subprocess, in_subprocesses, no_child_is_left, say, subjects,
 };
-
-/// What a spawn comes to.
-#[derive(Debug, PartialEq, Eq)]
-enum Outcome {
-    Starts,
-    Fails { index: usize, errno: i32 },
-}
-
-/// A candidate for exec, as it is without a fault.
-#[derive(Clone, Copy, Debug)]
-struct Candidate {
-    index: usize,
-    is_shell: bool,
-    errno: Option<i32>,
-}
-
-fn candidates(plan: &Plan<'_>) -> Vec<Candidate> {
-    let own = |step: &Step| match *step {
-        Step::Exec { path } => {
-            let path = std::ffi::OsStr::from_bytes(plan.text(path));
-            match std::fs::metadata(path) {
-                Err(error) => Some((false, error.raw_os_error())),
-                Ok(_) if path.as_bytes().ends_with(b"script") => Some((false, Some(libc::ENOEXEC))),
-                Ok(_) => Some((false, None)),
-            }
-        }
-        Step::ExecShell { .. } => Some((true, None)),
-        Step::ExecFd { .. } => Some((false, None)),
-        _ => None,
-    };
-    let all = plan.steps().iter().enumerate();
-    let found = all.filter_map(|(index, step)| Some((index, own(step)?)));
-    found.map(|(index, (is_shell, errno))| Candidate { index, is_shell, errno }).collect()
-}
-
-/// As `execvp` has it.
-fn search(candidates: &[Candidate], hit: impl Fn(usize) -> bool, injected: i32) -> Outcome {
-    let mut remembered: Vec<(usize, i32)> = Vec::new();
-    let mut is_script = false;
-    for (at, candidate) in candidates.iter().enumerate() {
-        if candidate.is_shell && !is_script {
-            continue;
-        }
-        let index = candidate.index;
-        let errno = if hit(index) { Some(injected) } else { candidate.errno };
-        let Some(errno) = errno else { return Outcome::Starts };
-        let has_shell = candidates.get(at + 1).is_some_and(|next| next.is_shell);
-        match errno {
-            _ if is_script => return Outcome::Fails { index, errno },
-            libc::ENOEXEC if has_shell => is_script = true,
-            libc::ENOENT | libc::ENOTDIR | libc::EACCES => remembered.push((index, errno)),
-            _ => return Outcome::Fails { index, errno },
-        }
-    }
-    // The first that may not be run, else the last that is not there.
-    let first = |wanted| remembered.iter().find(|(_, errno)| *errno == wanted);
-    let last = |wanted| remembered.iter().rfind(|(_, errno)| *errno == wanted);
-    let found = first(libc::EACCES).or(last(libc::ENOENT)).or(last(libc::ENOTDIR));
-    let &(index, errno) = found.unwrap();
-    Outcome::Fails { index, errno }
-}
 
 /// What comes of it where this call of the step's fails.
 fn outcome(
@@ -312,7 +251,7 @@ fn every_command(test: &str, case: usize, each: Each) -> Tally {
         _ => Vec::new(),
     };
     let forking = match way.entry {
-        Entry::Opened => lent.forking(test),
+        Entry::Opened | Entry::Start => lent.forking(test),
         _ => Vec::new(),
     };
     // Under a filter that hits nothing.
@@ -372,6 +311,22 @@ fn a_child_that_is_killed_at_any_call_has_not_started_and_leaves_nothing() {
     });
 }
 
+/// The calls of children that wait for their id maps, by every kind of clone.
+fn each_that_waits(test: &str, mut each: impl FnMut(&mut Bench<'_, '_>, &Target)) {
+    let lent = Lent::new(test);
+    for without in CLONES {
+        for mut command in lent.forking(test) {
+            let launcher = Launcher::new(0).unwrap();
+            command.without(without);
+            let mut bench = Bench::new(&command, Way { entry: Entry::Opened, without }, &launcher);
+            let waits = |target: &&Target| matches!(target.step, Step::AwaitParent { .. });
+            let Some(target) = bench.targets().iter().find(waits).copied() else { continue };
+            each(&mut bench, &target);
+            assert!(no_child_is_left());
+        }
+    }
+}
+
 /// The one call of the child's that is made again.
 #[test]
 fn a_read_that_is_interrupted_is_made_again() {
@@ -380,27 +335,47 @@ fn a_read_that_is_interrupted_is_made_again() {
         return;
     }
     in_subprocess(test, || {
-        let lent = Lent::new(test);
-        for mut command in lent.forking(test) {
-            for without in CLONES {
-                let launcher = Launcher::new(0).unwrap();
-                let way = Way { entry: Entry::Opened, without };
-                command.without(without);
-                let mut bench = Bench::new(&command, way, &launcher);
-                let waits = |target: &&Target| matches!(target.step, Step::AwaitParent { .. });
-                let Some(target) = bench.targets().iter().find(waits).copied() else { continue };
-                let mut held = 0;
-                let twice = |_: &Call| {
-                    held += 1;
-                    if held < 3 { Judged::Errno(libc::EINTR) } else { Judged::Made }
-                };
-                let read = || Held::These(one_of(&target, 0, &Rule::hold));
-                let (result, _) = bench.spawn_in(|body| holding(read, twice, body));
-                result.unwrap();
-                assert_eq!(held, 3);
-                assert!(no_child_is_left());
-            }
-        }
+        each_that_waits(test, |bench, target| {
+            let mut held = 0;
+            let twice = |_: &Call| {
+                held += 1;
+                if held < 3 { Judged::Errno(libc::EINTR) } else { Judged::Made }
+            };
+            let read = || Held::These(one_of(target, 0, &Rule::hold));
+            bench.spawn_in(|body| holding(read, twice, body)).0.unwrap();
+            assert_eq!(held, 3);
+        });
+    });
+}
+
+/// Not one of the parent, which finds nobody to write to any more.
+#[test]
+fn a_broken_pipe_of_a_child_that_waits_is_its_own_error() {
+    let test = "a_broken_pipe_of_a_child_that_waits_is_its_own_error";
+    if !is_root(test) {
+        return;
+    }
+    in_subprocess(test, || {
+        each_that_waits(test, |bench, target| {
+            let rules = || {
+                let mut rules = one_of(target, 0, &|call| Rule::errno(call, libc::EPIPE));
+                rules.push(Rule::hold(libc::SYS_pwritev2));
+                Held::These(rules)
+            };
+            let mut written = 0;
+            let after_its_end = |_: &Call| {
+                written += 1;
+                let mut info = core::mem::MaybeUninit::<libc::siginfo_t>::uninit();
+                let options = libc::WEXITED | libc::WNOWAIT | libc::__WALL;
+                // SAFETY: writes what ended.
+                let ended = unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options) };
+                assert_eq!(ended, 0);
+                Judged::Made
+            };
+            let error = bench.spawn_in(|body| holding(rules, after_its_end, body)).0.unwrap_err();
+            bench.look(|plan| assert_is_named(plan, &error, target.index, libc::EPIPE));
+            assert_eq!(written, 1);
+        });
     });
 }
 

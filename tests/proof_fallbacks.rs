@@ -12,153 +12,21 @@ use core::ptr;
 use core::time::Duration;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::thread;
 
 use forkplan::Channel::{self, Null, ReadPipe, SocketPair};
 use forkplan::{
-    Backend, Command, Event, Exit, Features, OnDrop, PlanError, Pump, Signal, SignalError,
+    Backend, ChildKey, Command, Event, Exit, Features, OnDrop, PlanError, Prepared, Pump, Signal,
+    SignalError,
 };
 use rustix::fs::{SeekFrom, seek};
+use support::refusals::{CLOEXEC, ERRNOS, REFUSALS};
 use support::seccomp::{Rule, install};
-use support::{in_subprocesses, marker, no_child_is_left, pause, place_at, say, with_fd};
-
-const ERRNOS: [i32; 3] = [libc::ENOSYS, libc::EPERM, libc::EINVAL];
-
-/// What is refused, and what the probe has to find missing then.
-struct Refusal {
-    name: &'static str,
-    rules: fn(i32) -> Vec<Rule>,
-    missing: Features,
-}
-
-const NOT_SHARED: Features = Features::CLONE3
-    .union(Features::SHARED_MEMORY)
-    .union(Features::SHARED_FILES)
-    .union(Features::PIDFD);
-
-const UNSHARE: i32 = 1 << 1;
-const CLOEXEC: i32 = 1 << 2;
-/// `_IOWR(0xff, 11, struct pidfd_info)`, whatever its size.
-const GET_INFO: i32 = 0xff0b;
-
-const REFUSALS: [Refusal; 17] = [
-    Refusal { name: "nothing", rules: |_| Vec::new(), missing: Features::empty() },
-    Refusal {
-        name: "clone3",
-        rules: |e| vec![Rule::errno(libc::SYS_clone3, e)],
-        missing: Features::CLONE3,
-    },
-    Refusal {
-        name: "close_range",
-        rules: |e| vec![Rule::errno(libc::SYS_close_range, e)],
-        missing: Features::CLOSE_RANGE.union(Features::SHARED_FILES),
-    },
-    Refusal {
-        name: "close_range with UNSHARE",
-        rules: |e| vec![Rule::errno(libc::SYS_close_range, e).having(2, UNSHARE)],
-        missing: Features::SHARED_FILES,
-    },
-    Refusal {
-        name: "close_range with CLOEXEC",
-        rules: |e| vec![Rule::errno(libc::SYS_close_range, e).having(2, CLOEXEC)],
-        missing: Features::CLOSE_RANGE.union(Features::SHARED_FILES),
-    },
-    Refusal {
-        name: "pidfd_open",
-        rules: |e| vec![Rule::errno(libc::SYS_pidfd_open, e)],
-        missing: Features::empty(),
-    },
-    // A filter does not see the flags of clone3.
-    Refusal {
-        name: "CLONE_PIDFD",
-        rules: |e| {
-            let old = Rule::errno(libc::SYS_clone, e).having(0, libc::CLONE_PIDFD);
-            vec![Rule::errno(libc::SYS_clone3, e), old]
-        },
-        missing: Features::CLONE3.union(Features::PIDFD),
-    },
-    Refusal {
-        name: "CLONE_VM",
-        rules: |e| {
-            let old = Rule::errno(libc::SYS_clone, e).having(0, libc::CLONE_VM);
-            vec![Rule::errno(libc::SYS_clone3, e), old]
-        },
-        missing: NOT_SHARED,
-    },
-    // As user-mode qemu, which is particular about a fork's exit signal too.
-    Refusal {
-        name: "a fork without SIGCHLD",
-        rules: |e| {
-            let shared = libc::CLONE_VM | libc::CLONE_PIDFD;
-            vec![
-                Rule::errno(libc::SYS_clone3, e),
-                Rule::errno(libc::SYS_clone, libc::EINVAL).having(0, shared),
-                Rule::errno(libc::SYS_clone, libc::EINVAL).with(0, 0),
-            ]
-        },
-        missing: NOT_SHARED,
-    },
-    Refusal {
-        name: "waitid on a pidfd",
-        rules: |e| vec![Rule::errno(libc::SYS_waitid, e).with(0, libc::P_PIDFD as i32)],
-        missing: Features::PIDFD,
-    },
-    Refusal {
-        name: "pidfd_send_signal",
-        rules: |e| vec![Rule::errno(libc::SYS_pidfd_send_signal, e)],
-        missing: Features::empty(),
-    },
-    Refusal {
-        name: "PIDFD_GET_INFO",
-        rules: |e| {
-            let sized = |size: i32| {
-                Rule::errno(libc::SYS_ioctl, e).with(1, -0x4000_0000 | size << 16 | GET_INFO)
-            };
-            vec![sized(64)]
-        },
-        missing: Features::empty(),
-    },
-    Refusal {
-        name: "epoll_create1",
-        rules: |e| vec![Rule::errno(libc::SYS_epoll_create1, e)],
-        missing: Features::empty(),
-    },
-    Refusal {
-        name: "epoll_ctl",
-        rules: |e| vec![Rule::errno(libc::SYS_epoll_ctl, e)],
-        missing: Features::empty(),
-    },
-    // With the flag by which no SIGPIPE is raised.
-    Refusal {
-        name: "pwritev2",
-        rules: |e| vec![Rule::errno(libc::SYS_pwritev2, e)],
-        missing: Features::empty(),
-    },
-    // By which the kernel is asked whether exec was reached.
-    Refusal {
-        name: "setpgid",
-        rules: |e| vec![Rule::errno(libc::SYS_setpgid, e)],
-        missing: Features::empty(),
-    },
-    Refusal {
-        name: "all of them",
-        rules: |e| {
-            let mut rules =
-                vec![Rule::errno(libc::SYS_clone, e).having(0, libc::CLONE_VM | libc::CLONE_PIDFD)];
-            let whole = [
-                libc::SYS_clone3,
-                libc::SYS_close_range,
-                libc::SYS_pidfd_open,
-                libc::SYS_pidfd_send_signal,
-                libc::SYS_epoll_create1,
-                libc::SYS_pwritev2,
-            ];
-            rules.extend(whole.map(|number| Rule::errno(number, e)));
-            rules.push(Rule::errno(libc::SYS_waitid, e).with(0, libc::P_PIDFD as i32));
-            rules
-        },
-        missing: NOT_SHARED.union(Features::CLOSE_RANGE),
-    },
-];
+use support::{
+    By, MAKERS, Maker, PATHS, in_subprocesses, marker, no_child_is_left, pause, place_at, say,
+    with_fd,
+};
 
 const CASES: usize = REFUSALS.len() * ERRNOS.len() * 2;
 
@@ -208,7 +76,7 @@ fn hide_proc() -> bool {
         say("SKIPPED: /proc can't be hidden without privileges");
         return false;
     }
-    assert!(!std::path::Path::new("/proc/self").exists());
+    assert!(!Path::new("/proc/self").exists());
     true
 }
 
@@ -217,14 +85,19 @@ fn check_all(missing: Features, refused: &str, errno: i32) {
     says_what_is_missing(missing);
     let before = open_fds();
     for without in [Features::empty(), Features::SHARED_MEMORY, Features::SHARED_FILES] {
-        any_fd_map_is_exact(without);
-        errors_are_named(without);
-        ends_are_told(without);
-        kills_arrive(without, refused);
-        a_pump_converses(without);
+        for by in MAKERS {
+            any_fd_map_is_exact(by, without);
+            errors_are_named(by, without);
+            ends_are_told(by, without);
+            kills_arrive(by, without, refused);
+        }
+        a_pump_converses(without, |pump, prepared| pump.add(prepared.spawn().unwrap()));
+        a_pump_converses(without, |pump, prepared| pump.start(prepared.try_clone().unwrap()));
+        what_is_on_its_way_is_taken_back(without);
         assert!(no_child_is_left());
         assert_eq!(open_fds(), before);
     }
+    a_start_says_what_it_can_not_have(missing);
     // The one thing without a fallback: a backend that was insisted on.
     let set = Pump::with_backend(Backend::Epoll);
     match refused {
@@ -244,8 +117,8 @@ fn a_killed_child_has_not_started() {
     // SAFETY: reads the limit, which keeps core files away.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) }, 0);
     install(&[Rule::kill(libc::SYS_execve)]);
-    for without in [Features::empty(), Features::SHARED_MEMORY] {
-        let error = Command::new("/bin/true").without(without).spawn().unwrap_err();
+    for (without, by) in PATHS.into_iter().flat_map(|without| MAKERS.map(|by| (without, by))) {
+        let error = by.make(Command::new("/bin/true").without(without)).unwrap_err();
         assert_eq!(error.signal(), Some(Signal::SYS), "{error}");
     }
 }
@@ -274,7 +147,7 @@ fn says_what_is_missing(missing: Features) {
 
 /// A swap, one that stays, a source that is shared and far away, and fds that
 /// nobody named.
-fn any_fd_map_is_exact(without: Features) {
+fn any_fd_map_is_exact(by: By, without: Features) {
     let files = [(); 5].map(|()| tempfile::tempfile().unwrap());
     let saved: Vec<_> =
         (0..3).map(|fd| rustix::io::fcntl_dupfd_cloexec(with_fd(fd), 50).unwrap()).collect();
@@ -284,7 +157,7 @@ fn any_fd_map_is_exact(without: Features) {
     let mut command = Command::new(marker());
     command.without(without).fd(0, with_fd(1)).fd(1, with_fd(0)).fd(2, with_fd(2));
     command.fds([3, 4, 7], Channel::from(with_fd(40)));
-    let exit = command.spawn().map(|mut child| child.wait().unwrap());
+    let exit = by.make(&command).map(|mut child| child.wait().unwrap());
     for (fd, at) in saved.iter().zip(0..) {
         place_at(fd, at);
     }
@@ -295,25 +168,25 @@ fn any_fd_map_is_exact(without: Features) {
     assert_eq!(seen, [1 << 1, 1 << 0, 1 << 2, 1 << 3 | 1 << 4 | 1 << 7, 0], "{without:?}");
 }
 
-fn errors_are_named(without: Features) {
-    let error = Command::new("/nowhere/at/all").without(without).spawn().unwrap_err();
+fn errors_are_named(by: By, without: Features) {
+    let error = by.make(Command::new("/nowhere/at/all").without(without)).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
     assert_eq!(error.description(), Some("execve \"/nowhere/at/all\""));
     let mut command = Command::new("/bin/true");
-    let error = command.without(without).current_dir("/dev/null").spawn().unwrap_err();
+    let error = by.make(command.without(without).current_dir("/dev/null")).unwrap_err();
     assert_eq!(error.to_string(), "chdir \"/dev/null\": Not a directory");
 }
 
-fn ends_are_told(without: Features) {
-    let mut prepared =
-        Command::new("sh").args(["-c", "exit 7"]).without(without).prepare().unwrap();
-    let exit = prepared.spawn().unwrap().wait().unwrap();
+fn ends_are_told(by: By, without: Features) {
+    let mut command = Command::new("sh");
+    let mut maker = Maker::new(by, command.args(["-c", "exit 7"]).without(without), 1);
+    let exit = maker.make_one().unwrap().wait().unwrap();
     assert_eq!((exit.code(), exit.usage().is_some()), (Some(7), true));
-    let mut child = prepared.spawn().unwrap();
+    let mut child = maker.make_one().unwrap();
     let exit = child.wait_timeout(Duration::from_secs(600)).unwrap().expect("it ends");
     assert_eq!(exit.code(), Some(7));
     // Somebody else is first: known if the kernel tells, and else said to be not.
-    let mut child = prepared.spawn().unwrap();
+    let mut child = maker.make_one().unwrap();
     let pid = child.id().unwrap() as i32;
     // SAFETY: a child of this process, whose status nobody needs.
     assert_eq!(unsafe { libc::waitpid(pid, ptr::null_mut(), 0) }, pid);
@@ -321,33 +194,74 @@ fn ends_are_told(without: Features) {
     assert!(matches!(exit.code(), Some(7) | None), "{exit}");
 }
 
-fn kills_arrive(without: Features, refused: &str) {
+fn kills_arrive(by: By, without: Features, refused: &str) {
     let mut command = Command::new(pause());
-    let mut prepared =
-        command.without(without).fd(0, Null).on_drop(OnDrop::Kill).prepare().unwrap();
-    let mut child = prepared.spawn().unwrap();
+    command.without(without).fd(0, Null).on_drop(OnDrop::Kill);
+    let mut maker = Maker::new(by, &command, 1);
+    let mut child = maker.make_one().unwrap();
     assert_eq!(child.try_wait().unwrap(), None);
     assert_eq!(child.wait_timeout(Duration::from_millis(1)).unwrap(), None);
     child.signal(Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(Signal::TERM), "{refused}");
     assert_eq!(child.kill(), Err(SignalError::AlreadyExited));
     // By its drop, which must not wait for ever.
-    drop(prepared.spawn().unwrap());
+    drop(maker.make_one().unwrap());
+}
+
+/// By a drop and by a pump's, whether it comes to a program or not, and whether that
+/// is known or not.
+fn what_is_on_its_way_is_taken_back(without: Features) {
+    let before = open_fds();
+    for program in [pause(), Path::new("/nowhere/at/all")] {
+        let mut command = Command::new(program);
+        let prepared = command.without(without).fds([0, 3], SocketPair).prepare().unwrap();
+        for is_known in [false, true] {
+            let mut starting = prepared.try_clone().unwrap().start();
+            while is_known && !starting.look() {
+                thread::yield_now();
+            }
+            drop(starting);
+            assert!(no_child_is_left());
+        }
+        let mut pump = Pump::new();
+        for _ in 0..3 {
+            pump.start(prepared.try_clone().unwrap());
+        }
+        drop(pump);
+        assert!(no_child_is_left());
+        assert_eq!(open_fds(), before);
+    }
+}
+
+/// What it takes for a child in our memory that does not stop us.
+fn a_start_says_what_it_can_not_have(missing: Features) {
+    let takes = Features::SHARED_MEMORY | Features::CLONE3 | Features::PIDFD;
+    let mut command = Command::new("/bin/true");
+    let Ok(prepared) = command.require(Features::SHARED_MEMORY).prepare() else {
+        return assert!(missing.contains(Features::SHARED_MEMORY));
+    };
+    match prepared.start().finish().1 {
+        Ok(mut child) => {
+            assert!(child.wait().unwrap().success());
+            assert!(!missing.intersects(takes), "{missing:?}");
+        }
+        Err(error) => {
+            let features = Features::SHARED_MEMORY;
+            assert_eq!(error.plan_error(), Some(&PlanError::MissingFeature { features }));
+            assert!(missing.intersects(takes), "{missing:?}");
+        }
+    }
 }
 
 /// More children than poll(2) is used for, if there is something better.
-fn a_pump_converses(without: Features) {
+fn a_pump_converses(without: Features, made: fn(&mut Pump, &mut Prepared<'static>) -> ChildKey) {
     let mut pump = Pump::new();
     let mut command = Command::new("sh");
     command.args(["-c", "cat; cat <&3 >&3; exit 5"]).without(without);
     command.fd(0, Channel::WritePipe).fds([1, 2], ReadPipe).fd(3, SocketPair);
     let mut prepared = command.prepare().unwrap();
-    let keys: Vec<_> = (0..8).map(|_| pump.add(prepared.spawn().unwrap())).collect();
-    for &key in &keys {
-        assert_eq!(pump.write(key, 0, &[b'x'; 30_000]), Ok(30_000));
-        pump.close(key, 0).unwrap();
-        assert_eq!(pump.write(key, 3, b"back"), Ok(4));
-        pump.close_write(key, 3).unwrap();
+    for _ in 0..8 {
+        made(&mut pump, &mut prepared);
     }
     let mut bytes = [0, 0];
     let mut ends: Vec<Exit> = Vec::new();
@@ -355,6 +269,13 @@ fn a_pump_converses(without: Features) {
         pump.poll(Some(Duration::from_secs(60))).unwrap();
         while let Some(event) = pump.next_event() {
             match event {
+                Event::Made { child, .. } => {
+                    assert_eq!(pump.write(child, 0, &[b'x'; 30_000]), Ok(30_000));
+                    pump.close(child, 0).unwrap();
+                    assert_eq!(pump.write(child, 3, b"back"), Ok(4));
+                    pump.close_write(child, 3).unwrap();
+                }
+                Event::NotStarted { child } => panic!("{:?}", pump.take_spawn_error(child)),
                 Event::Data { channel, bytes: data, .. } => {
                     bytes[usize::from(channel.to_string() == "3")] += data.len();
                 }

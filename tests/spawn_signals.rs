@@ -13,7 +13,9 @@ use std::thread;
 use forkplan::Channel::Null;
 use forkplan::{Command, Features, OnDrop, Signal};
 use support::storm::{count_handlers, hits_in_children, hits_in_parent, in_a_storm};
-use support::{EXCLUSIONS, PATHS, in_subprocess, no_child_is_left, pause, signal_set};
+use support::{
+    EXCLUSIONS, PATHS, in_subprocess, in_subprocesses, no_child_is_left, pause, signal_set,
+};
 
 fn bit(signal: c_int) -> u64 {
     1 << (signal - 1)
@@ -66,7 +68,8 @@ fn no_handler_of_the_parent_runs_in_the_child() {
     });
 }
 
-/// What the storm does to a child that shares memory and blocks nothing.
+/// What the storm does to a child that shares memory and blocks nothing, whether it
+/// stops its parent or not.
 #[test]
 fn control_a_child_without_protection_runs_the_handler() {
     extern "C" fn wait_for_a_hit(_: *mut c_void) -> c_int {
@@ -81,14 +84,16 @@ fn control_a_child_without_protection_runs_the_handler() {
         unsafe { libc::_exit(0) }
     }
 
-    in_subprocess("control_a_child_without_protection_runs_the_handler", || {
+    in_subprocesses("control_a_child_without_protection_runs_the_handler", 2, |case| {
+        let stops = [libc::CLONE_VFORK, 0][case];
         count_handlers();
         let mut stack = vec![0u128; 16 * 1024];
         in_a_storm(|| {
             let top = stack.as_mut_ptr_range().end.cast();
-            let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-            // SAFETY: the stack is large, aligned, and the child's alone until
-            // the call returns, since the parent waits for its end.
+            let flags = libc::CLONE_VM | stops | libc::SIGCHLD;
+            // SAFETY: the stack is large, aligned, and the child's alone until its
+            // end, for which the parent waits. No call of either fails meanwhile
+            // that would write the `errno` that they have in common.
             let pid = unsafe { libc::clone(wait_for_a_hit, top, flags, ptr::null_mut()) };
             assert!(pid > 0);
             // SAFETY: a child of this process, whose status nobody needs.

@@ -55,9 +55,9 @@ fn what_a_spawn_says_of_a_failure_a_start_says_too() {
         commands[1] = Command::new("/nowhere/program");
         commands[2] = Command::new("no-such-program");
         commands[3].fd(3, Channel::file("/nowhere/file", forkplan::Open::Read));
-        for command in &mut commands {
+        for command in &commands {
             for without in EXCLUSIONS {
-                let mut prepared = command.without(without).prepare().unwrap();
+                let mut prepared = command.clone().without(without).prepare().unwrap();
                 let expected = prepared.spawn().unwrap_err().to_string();
                 let before = fds_of_self();
                 let (_prepared, result) = prepared.start().finish();

@@ -1,7 +1,7 @@
 //! The child's syscalls, as strace sees them, are the printed plan: for every map
 //! of up to three targets over three sources, and for every kind of channel on
-//! one, two and three child fds; each on the fast path and by one set of fallbacks,
-//! another one for each. By all eight:
+//! one, two and three child fds; each spawned and started, on the fast path and by one
+//! set of fallbacks, another one for each. By all eight:
 //!
 //!     FORKPLAN_TEST_FALLBACKS=8 cargo test --test traced_grid
 //!
@@ -23,7 +23,7 @@ use fd_maps::{count_of_maps, every_map};
 use forkplan::{Channel, Command};
 use kinds::{ENDLESS, KINDS};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use support::trace::{assert_traced, files, spawn_and_note, trace};
+use support::trace::{assert_traced, files, spawn_and_note, start_and_note, trace};
 use support::{EXCLUSIONS, amount, end, with_fd};
 
 /// Targets, and as many sources with the same numbers.
@@ -38,17 +38,22 @@ fn the_childs_syscalls_are_the_printed_plan_of_every_small_map() {
     let name = "the_childs_syscalls_are_the_printed_plan_of_every_small_map";
     let Some(dir) = trace(name, spawn_maps) else { return };
     let maps: u32 = (0..=TARGETS).map(|targets| count_of_maps(targets, targets)).sum();
-    check(dir.path(), maps as usize * fallbacks());
+    check(dir.path(), maps as usize * cells());
 }
 
 #[test]
 fn the_childs_syscalls_are_the_printed_plan_of_every_kind_of_channel() {
     let name = "the_childs_syscalls_are_the_printed_plan_of_every_kind_of_channel";
     let Some(dir) = trace(name, spawn_kinds) else { return };
-    check(dir.path(), (KINDS.len() + ENDLESS.len()) * FDS.len() * fallbacks());
+    check(dir.path(), (KINDS.len() + ENDLESS.len()) * FDS.len() * cells());
 }
 
-/// How many children each cell has.
+/// How many children each map and each kind has: one by each set is spawned, and
+/// as many are started.
+fn cells() -> usize {
+    2 * fallbacks()
+}
+
 fn fallbacks() -> usize {
     amount("FORKPLAN_TEST_FALLBACKS", 2).min(EXCLUSIONS.len())
 }
@@ -105,10 +110,16 @@ fn spawn(dir: &Path, turn: usize, set: impl Fn(&mut Command<'_>)) {
     let (fast, others) = EXCLUSIONS.split_first().unwrap();
     let others = others.iter().cycle().skip(turn % others.len());
     for &without in core::iter::once(fast).chain(others).take(fallbacks()) {
-        let mut command = Command::new(end());
-        set(&mut command);
-        let mut prepared = command.without(without).prepare().unwrap();
+        // What was given is gone with the first.
+        let new = || {
+            let mut command = Command::new(end());
+            set(&mut command);
+            command
+        };
+        let mut prepared = new().without(without).prepare().unwrap();
         let mut child = spawn_and_note(dir, prepared.open().unwrap(), false);
         assert!(child.wait().unwrap().success());
+        drop(prepared);
+        assert!(start_and_note(dir, new().without(without), false).wait().unwrap().success());
     }
 }

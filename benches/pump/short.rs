@@ -10,6 +10,7 @@ use forkplan_benches::floor::Floor;
 use forkplan_benches::program::{Does, Program};
 
 use crate::sample::{Bench, Contender, Title};
+use crate::start::Knows;
 use crate::{raw, start};
 
 /// How many children of the pump are on their way at once.
@@ -47,8 +48,13 @@ pub fn run(bench: &mut Bench) {
     let name = "forkplan, Pump::start (epoll), 8 in flight".into();
     let epoll = Some(Backend::Epoll);
     contenders.push(start::pump(name, prepared(&program), children, 8, epoll));
-    let name = "floor, clone without VFORK, 8 in flight".into();
-    contenders.push(start::floor(name, &program, children, 8));
+    for (name, knows) in [
+        ("floor, clone without VFORK, 8 in flight", Knows::End),
+        ("..., and a pidfd for each", Knows::Pidfd),
+        ("..., and a pipe that tells of exec", Knows::Exec),
+    ] {
+        contenders.push(start::floor(name, &program, children, 8, knows));
+    }
     let rounds = bench.options.rounds(21, 3);
     let title = Title { part: "short", axis: "children", x: children.into(), words };
     bench.compare(title, contenders, rounds);

@@ -52,6 +52,17 @@ pub fn pump<'a>(
 
 const STACK_SIZE: usize = 64 * 1024;
 
+/// What a parent needs to know more than the floor, one after the other.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Knows {
+    /// The end of the oldest child.
+    End,
+    /// And by a pidfd, which belongs to one child alone.
+    Pidfd,
+    /// And by one more pipe, whose end of file comes with exec.
+    Exec,
+}
+
 struct Job {
     theirs: c_int,
     path: CString,
@@ -60,18 +71,97 @@ struct Job {
     _env: Vec<CString>,
 }
 
-/// `clone(CLONE_VM)` on as many stacks as there are children, and a blocking read of
-/// the oldest. Whether exec was reached it never asks.
-pub fn floor<'a>(name: String, program: &Program, children: u32, in_flight: u32) -> Contender<'a> {
-    let place = || {
+/// A child and its place, and what is open for it.
+struct Running {
+    at: usize,
+    pid: c_int,
+    ours: c_int,
+    pidfd: Option<c_int>,
+    notice: Option<c_int>,
+}
+
+/// Where a child finds its job, and its stack.
+#[derive(Clone, Copy)]
+struct Place {
+    job: *mut Job,
+    stack: *mut u128,
+}
+
+impl Place {
+    fn new(program: &Program) -> Self {
         let (path, env) = (program.c_path(), environment());
         let envp = env.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect();
         let argv = [path.as_ptr(), ptr::null()];
         let job = Job { theirs: -1, path, argv, envp, _env: env };
         let stack: &mut [u128] = vec![0; STACK_SIZE / 16].leak();
-        (Box::into_raw(Box::new(job)), stack.as_mut_ptr())
-    };
-    let places: Vec<_> = (0..in_flight).map(|_| place()).collect();
+        Self { job: Box::into_raw(Box::new(job)), stack: stack.as_mut_ptr() }
+    }
+
+    /// `clone(CLONE_VM)`, and a pipe on the child's 1.
+    fn start(self, at: usize, knows: Knows) -> Running {
+        let (ours, theirs) = pipe().unwrap();
+        let notice = (knows >= Knows::Exec).then(|| pipe().unwrap());
+        let with_pidfd = knows >= Knows::Pidfd;
+        let flags = if with_pidfd { libc::CLONE_PIDFD } else { 0 };
+        let mut pidfd: c_int = -1;
+        // SAFETY: the place is free: its last child was reaped. The child makes
+        // syscalls only, of which the failing ones write `errno`. The kernel writes
+        // the number of the pidfd, if there is one.
+        let pid = unsafe {
+            (*self.job).theirs = theirs;
+            let top = self.stack.byte_add(STACK_SIZE).cast();
+            let flags = libc::CLONE_VM | libc::SIGCHLD | flags;
+            libc::clone(child, top, flags, self.job.cast(), &raw mut pidfd)
+        };
+        assert!(pid > 0);
+        close(theirs);
+        let notice = notice.map(|(reader, writer)| {
+            close(writer);
+            reader
+        });
+        Running { at, pid, ours, pidfd: with_pidfd.then_some(pidfd), notice }
+    }
+}
+
+impl Running {
+    /// Reads what it says, waits and closes. Which place is free.
+    fn finish(self, said: &mut [u8; 64]) -> usize {
+        let mut read = |from: c_int| {
+            // SAFETY: the kernel writes to the buffer.
+            let got = unsafe { libc::read(from, said.as_mut_ptr().cast(), said.len()) };
+            usize::try_from(got).unwrap_or(0)
+        };
+        if let Some(notice) = self.notice {
+            assert_eq!(read(notice), 0);
+            close(notice);
+        }
+        let mut len = 0;
+        loop {
+            match read(self.ours) {
+                0 => break,
+                got => len += got,
+            }
+        }
+        assert!(len > 0);
+        wait(self.pid);
+        close(self.ours);
+        if let Some(pidfd) = self.pidfd {
+            close(pidfd);
+        }
+        self.at
+    }
+}
+
+/// As many stacks as there are children, and a blocking read of the oldest. Unless
+/// it `knows` more, it never asks whether exec was reached.
+pub fn floor<'a>(
+    name: &'a str,
+    program: &Program,
+    children: u32,
+    in_flight: u32,
+    knows: Knows,
+) -> Contender<'a> {
+    let places: Vec<_> = (0..in_flight).map(|_| Place::new(program)).collect();
     Contender::new(name, move || {
         let mut running = VecDeque::new();
         let (mut started, mut said) = (0, [0; 64]);
@@ -79,32 +169,10 @@ pub fn floor<'a>(name: String, program: &Program, children: u32, in_flight: u32)
         while started < children || !running.is_empty() {
             while let (true, Some(at)) = (started < children, free.pop()) {
                 started += 1;
-                let (job, stack) = places[at];
-                let (ours, theirs) = pipe().unwrap();
-                // SAFETY: the place is free: its last child was reaped. The child makes
-                // syscalls only, of which the failing ones write `errno`.
-                let pid = unsafe {
-                    (*job).theirs = theirs;
-                    let top = stack.byte_add(STACK_SIZE).cast();
-                    libc::clone(child, top, libc::CLONE_VM | libc::SIGCHLD, job.cast())
-                };
-                assert!(pid > 0);
-                close(theirs);
-                running.push_back((at, pid, ours));
+                running.push_back(places[at].start(at, knows));
             }
-            let Some((at, pid, ours)) = running.pop_front() else { break };
-            let mut len = 0;
-            loop {
-                // SAFETY: the kernel writes to the buffer.
-                match unsafe { libc::read(ours, said.as_mut_ptr().cast(), said.len()) } {
-                    ..1 => break,
-                    got => len += got,
-                }
-            }
-            assert!(len > 0);
-            wait(pid);
-            close(ours);
-            free.push(at);
+            let Some(oldest) = running.pop_front() else { break };
+            free.push(oldest.finish(&mut said));
         }
     })
 }

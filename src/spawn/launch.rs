@@ -181,7 +181,7 @@ fn was_not_let_go_on(child: &SpawnError, refused: &SpawnError) -> bool {
     // Of the pipe, and not of a file with a map.
     let was_gone = broken(refused) && *refused.subject() == Subject::Nothing;
     let waited = matches!(child.step(), Some(Step::AwaitParent { .. })) && broken(child);
-    waited || child.signal() == Some(Signal::KILL) && !was_gone
+    (waited || child.signal() == Some(Signal::KILL)) && !was_gone
 }
 
 /// Clones without an exit signal, or where the old call refuses that, as user-mode

@@ -225,6 +225,26 @@ impl<'fd> Starting<'fd> {
 
     /// What the child does, or was to do. Of one that failed before its channels were
     /// open, what the one before did.
+    ///
+    /// It is not what [`Prepared::open`] shows of a spawn, which may share the table of
+    /// fds. To see it before there is a child, open the command [without](crate::Command::without)
+    /// [`SHARED_MEMORY`](crate::Features::SHARED_MEMORY): the steps are the same.
+    ///
+    /// ```
+    /// use forkplan::{Channel, Command, Features};
+    ///
+    /// let mut command = Command::new("true");
+    /// command.fd(0, Channel::Null).fd(1, Channel::ReadPipe);
+    /// let mut copying = command.clone();
+    /// let mut prepared = copying.without(Features::SHARED_MEMORY).prepare()?;
+    /// let in_advance = prepared.open()?.plan().to_string();
+    /// drop(prepared); // or other numbers would be free
+    ///
+    /// let starting = command.prepare()?.start();
+    /// assert_eq!(starting.plan().to_string(), in_advance);
+    /// # assert!(starting.finish().1?.wait()?.success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn plan(&self) -> Plan<'_> {
         self.prepared.plan()
     }

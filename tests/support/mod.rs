@@ -4,17 +4,21 @@
 #![allow(dead_code, unused_imports)]
 
 mod amount;
+pub(crate) mod call_commands;
 pub(crate) mod errnos;
 pub(crate) mod fault_commands;
 mod fault_rules;
+pub(crate) mod fault_search;
 pub(crate) mod fault_ways;
 pub(crate) mod faults;
 pub(crate) mod held;
 pub(crate) mod holder;
 pub(crate) mod isolation;
 mod look;
+pub(crate) mod makers;
 pub(crate) mod mounts;
 mod program;
+pub(crate) mod refusals;
 pub(crate) mod seccomp;
 pub(crate) mod state;
 pub(crate) mod storm;
@@ -29,6 +33,7 @@ pub(crate) use self::look::{
     File, Open, fds_of, fds_of_self, file_of, own_cpu, place_at, session_of, signal_set,
     terminal_number, with_fd,
 };
+pub(crate) use self::makers::{By, MAKERS, Maker, STARTS};
 pub(crate) use self::program::{end, marker, pause, write_program};
 pub(crate) use self::subprocess::{
     assert_done, beside, far_side, far_side_without_stderr, if_far_side, in_subprocess,

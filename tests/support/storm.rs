@@ -5,7 +5,21 @@ use core::ffi::c_int;
 use core::ptr;
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 
+use forkplan::Features;
+
 use super::beside;
+
+/// The variable for how many children the long forms of storms make.
+pub(crate) const SPAWNS: &str = "FORKPLAN_TEST_SPAWNS";
+
+/// The kinds of child that differ in what could go wrong in a storm. Not the slowest
+/// way of closing, which adds nothing but time.
+pub(crate) const KINDS: [Features; 4] = [
+    Features::empty(),
+    Features::CLONE3,
+    Features::SHARED_MEMORY,
+    Features::all().difference(Features::PROC_FD),
+];
 
 /// How often the handler ran in another process than the one that set it. In
 /// shared memory, so that a child with a copy of the rest counts here too.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use forkplan::plan::Step;
-use forkplan::{Child, Opened, Plan};
+use forkplan::{Child, Command as Asked, Event, Features, Opened, Plan, Pump};
 use tempfile::TempDir;
 
 use super::trace_lines::{HANDLERS, PID, lines_of, set_default, signal_name};
@@ -54,10 +54,48 @@ pub(crate) fn trace(name: &str, spawn: impl FnOnce(&Path)) -> Option<TempDir> {
 pub(crate) fn spawn_and_note(dir: &Path, opened: Opened<'_, '_>, in_pid_namespace: bool) -> Child {
     let expected = expected(&opened.plan());
     let child = opened.spawn().unwrap();
-    let pid = child.id().unwrap();
+    note_expected(dir, child.id().unwrap(), &expected, in_pid_namespace);
+    child
+}
+
+/// In the traced process: starts, and notes what the plan lets expect, by which it
+/// is also said in advance.
+pub(crate) fn start_and_note(dir: &Path, command: &Asked<'_>, in_pid_namespace: bool) -> Child {
+    let in_advance = expected_of_a_start(command);
+    let starting = command.prepare().unwrap().start();
+    let expected = expected(&starting.plan());
+    assert_eq!(expected, in_advance, "{command:?}");
+    let child = starting.finish().1.unwrap();
+    note_expected(dir, child.id().unwrap(), &expected, in_pid_namespace);
+    child
+}
+
+/// As above, by a pump that was made before.
+pub(crate) fn start_in_pump_and_note(dir: &Path, pump: &mut Pump, command: &Asked<'static>) {
+    let expected = expected_of_a_start(command);
+    let key = pump.start(command.prepare().unwrap());
+    while !pump.is_empty() {
+        pump.poll(None).unwrap();
+        while let Some(event) = pump.next_event() {
+            match event {
+                Event::Made { pid, .. } => note_expected(dir, pid.unwrap(), &expected, false),
+                Event::NotStarted { .. } => panic!("{:?}", pump.take_spawn_error(key)),
+                Event::Ended { exit, .. } => assert!(exit.success()),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The plan of a start is that of a spawn that copies the memory.
+fn expected_of_a_start(command: &Asked<'_>) -> String {
+    let mut prepared = command.clone().without(Features::SHARED_MEMORY).prepare().unwrap();
+    expected(&prepared.open().unwrap().plan())
+}
+
+fn note_expected(dir: &Path, pid: u32, expected: &str, in_pid_namespace: bool) {
     let own = if in_pid_namespace { 1 } else { pid };
     note(dir, &format!("expected.{pid}"), &expected.replace(PID, &own.to_string()));
-    child
 }
 
 pub(crate) fn note(dir: &Path, name: &str, text: &str) {
@@ -118,7 +156,7 @@ pub(crate) fn assert_traced(traced: &str, expected: &str) {
 
 /// Compares the child's lines up to its exec or exit. What follows is not the
 /// plan's.
-fn compare(traced: &str, expected: &str) -> Result<(), String> {
+pub(crate) fn compare(traced: &str, expected: &str) -> Result<(), String> {
     let mut lines = traced.lines().peekable();
     for expected in expected.lines() {
         if let Some(any) = expected.strip_prefix(ANY) {
