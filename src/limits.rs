@@ -77,6 +77,10 @@ pub(crate) const PIPE_SIZE_MAX: usize = 256 * 1024;
 /// never empty can't starve the others.
 pub(crate) const READS_PER_TURN_MAX: u32 = 8;
 
+/// Reads of a channel that is given up, in which what lies there is told first: more than
+/// any pipe or socket holds by default, and an end for who is written to without one.
+pub(crate) const LAST_READS_MAX: u32 = 1024;
+
 /// Sources that a pump waits for by poll(2) alone. With more, an epoll set costs
 /// less than to ask for each again.
 pub(crate) const POLLED_MAX: usize = 16;

@@ -266,8 +266,8 @@ pub enum CloseReason {
     /// written, or [`Pump::abort`](super::Pump::abort).
     Us,
     /// The time that a channel may stay open after the exit was over:
-    /// [`Pump::set_drain_limit`](super::Pump::set_drain_limit). What was not
-    /// read by then is lost.
+    /// [`Pump::set_drain_limit`](super::Pump::set_drain_limit). What lay in it then
+    /// was told before; what comes later is lost.
     Abandoned,
     /// A read or write failed with this errno; or a handler gave the channel up
     /// with it, by [`Transport::fail`](crate::Transport::fail).

@@ -66,7 +66,7 @@ impl Ladder {
     /// Each signal goes to the process group that the child leads, as
     /// [`Child::signal_group`](crate::Child::signal_group) has it, and the
     /// ladder goes on after the child's own exit until all of its channels are
-    /// closed.
+    /// closed. A child that leads no group gets them alone.
     pub fn to_group(mut self) -> Self {
         self.to_group = true;
         self

@@ -401,8 +401,11 @@ impl Pump {
         self.update(token);
         let Some(source) = self.slots.source(token) else { return };
         let silence_begins = !source.paused && core::mem::take(&mut source.idle_waits);
-        if source.held.is_some() {
-            self.slots.give_turn(&mut self.turns, token, Readiness::empty());
+        let (held, last) = (source.held.is_some(), source.last_words.is_some());
+        if held || last {
+            // Nobody waits for last words to be ready.
+            let ready = if last { Readiness::READ } else { Readiness::empty() };
+            self.slots.give_turn(&mut self.turns, token, ready);
         }
         if silence_begins {
             self.heard(token);

@@ -7,6 +7,7 @@ use std::boxed::Box;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::vec::Vec;
 
+use super::event::CloseReason;
 use super::feed::Feed;
 use super::outbox::Outbox;
 use super::timers::Timer;
@@ -41,9 +42,8 @@ pub(super) struct Source {
     pub(super) feed: Feed,
     /// Queued bytes that a failed write has lost.
     pub(super) unsent: usize,
-    /// Nothing comes any more but what has arrived: the process was reaped, of a
-    /// channel that has no end of file.
-    pub(super) last_words: bool,
+    /// It is read until nothing is there, and then closed.
+    pub(super) last_words: Option<LastWords>,
     /// Fds may come with what is read.
     pub(super) takes_fds: bool,
     /// Fds that have come and wait for somebody to take them.
@@ -64,6 +64,15 @@ pub(super) struct Source {
     pub(super) idle_timer: Timer,
     /// A silence was over while it was paused. The next begins when it is read again.
     pub(super) idle_waits: bool,
+}
+
+/// Of a channel that nobody waits for any longer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastWords {
+    /// As what it is closed.
+    pub(super) reason: CloseReason,
+    /// How often it is read at most.
+    pub(super) reads: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +126,7 @@ impl Source {
             outbox: Outbox::new(),
             feed: Feed::None,
             unsent: 0,
-            last_words: false,
+            last_words: None,
             takes_fds: false,
             fds: Vec::new(),
             held: None,
@@ -321,7 +330,7 @@ impl Source {
         if let Some(end) = self.end.as_ref().filter(|_| self.reading) {
             let _ = socket::shutdown_read(end.as_fd());
         }
-        self.last_words = true;
+        self.last_words = Some(LastWords { reason: CloseReason::Peer, reads: u32::MAX });
     }
 
     /// Gives up our end, to be closed. It has left the backend.

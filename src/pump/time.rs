@@ -9,11 +9,15 @@ use std::time::Instant;
 
 use super::event::{ChannelError, ChildKey, CloseReason};
 use super::ladder::Ladder;
+use super::source::LastWords;
 use super::timers::{Timer, TimerKey, What};
 use super::turns::Note;
 use super::{Part, Pump, Token};
 use crate::channel::Name;
-use crate::limits::WAIT_TICK_MILLIS;
+use crate::child::SignalError;
+use crate::limits::{LAST_READS_MAX, WAIT_TICK_MILLIS};
+use crate::sys::Errno;
+use crate::sys::poll::Readiness;
 
 /// What a child's time is bounded by.
 #[derive(Debug, Default)]
@@ -84,9 +88,10 @@ impl Pump {
     }
 
     /// Sets how long a child's channels may stay open after its exit, because a
-    /// grandchild holds them. Then they are closed, with
-    /// [`CloseReason::Abandoned`], and the child has ended. `None`, as without
-    /// this call: as long as they are held.
+    /// grandchild holds them. Then what lies in them is told (of a channel that is
+    /// paused, nothing; of one into which more and more is written, a thousand reads),
+    /// they are closed, with [`CloseReason::Abandoned`], and the child has ended. `None`,
+    /// as without this call: as long as they are held.
     pub fn set_drain_limit(
         &mut self,
         child: ChildKey,
@@ -254,7 +259,13 @@ impl Pump {
         let Some((ladder, next)) = &mut slot.bounds.stop else { return };
         let Some((signal, wait)) = ladder.rung(*next) else { return };
         let sent = match (&slot.child, ladder.is_to_group(), &mut slot.start) {
-            (Some(process), true, _) => process.signal_group(signal).is_ok(),
+            (Some(process), true, _) => match process.signal_group(signal) {
+                // It leads none, and is alone in what is to end.
+                Err(SignalError::Errno(errno)) if errno == Errno::SRCH.raw_os_error() => {
+                    process.signal(signal).is_ok()
+                }
+                sent => sent.is_ok(),
+            },
             (Some(process), false, _) => process.signal(signal).is_ok(),
             (None, _, Some(start)) => {
                 let sent = start.signal(signal);
@@ -275,12 +286,20 @@ impl Pump {
         }
     }
 
-    /// Closes what is still open of a child that has exited.
+    /// Closes what is still open of a child that has exited, and reads what lies there
+    /// before.
     fn abandon(&mut self, child: ChildKey) {
+        let reason = CloseReason::Abandoned;
         let count = self.slots.get(child).map_or(0, |slot| slot.sources.len());
         for part in 0..count as u32 {
             let token = Token { child, part: Part::Channel(part) };
-            self.close_channel(token, CloseReason::Abandoned);
+            let Some(source) = self.slots.source(token) else { continue };
+            if source.reading && !source.stopped() {
+                source.last_words = Some(LastWords { reason, reads: LAST_READS_MAX });
+                self.slots.give_turn(&mut self.turns, token, Readiness::READ);
+            } else if source.reading || !self.close_half(token) {
+                self.close_channel(token, reason);
+            }
         }
     }
 

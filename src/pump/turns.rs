@@ -195,9 +195,11 @@ impl Pump {
                 // That may have been as many as wait for somebody.
                 self.update(token);
             }
-            Got::Nothing if source.last_words => self.close_channel(token, CloseReason::Peer),
-            Got::Nothing => {}
-            Got::End => self.reading_ended(token, gone),
+            Got::Nothing => self.last_words_were(token),
+            Got::End => {
+                self.reading_ended(token, gone);
+                self.last_words_were(token);
+            }
             Got::Failed(errno) => {
                 self.close_channel(token, CloseReason::Error(errno.raw_os_error()));
             }
@@ -209,6 +211,14 @@ impl Pump {
     fn goes_on(&mut self, token: Token, ready: Readiness) {
         let Some(source) = self.slots.source(token) else { return };
         source.reads_left = source.reads_left.saturating_sub(1);
+        if let Some(last) = &mut source.last_words {
+            last.reads = last.reads.saturating_sub(1);
+            match last.reads {
+                0 => return self.last_words_were(token),
+                // Nobody waits for it to be ready once more.
+                _ => source.reads_left = 1,
+            }
+        }
         if source.reads_left > 0 {
             source.ready = ready - Readiness::WRITE;
             source.in_turn = true;
@@ -217,6 +227,14 @@ impl Pump {
             self.remember(token);
         }
         self.heard(token);
+    }
+
+    /// Closes a channel that was read for a last time.
+    fn last_words_were(&mut self, token: Token) {
+        let last = self.slots.source(token).and_then(|source| source.last_words);
+        if let Some(last) = last {
+            self.close_channel(token, last.reason);
+        }
     }
 
     /// Writes what was read to the channel's file too, if it has one.
@@ -332,7 +350,7 @@ impl Pump {
 
     /// Closes one half of a channel of which the other is open and stays so. False
     /// if there is no such other half.
-    fn close_half(&mut self, token: Token) -> bool {
+    pub(super) fn close_half(&mut self, token: Token) -> bool {
         let Some(other) = self.slots.other_half(token) else { return false };
         let Some((unsent, _)) = self.shut(token) else { return false };
         if let Some(other) = self.slots.source(other) {

@@ -1,6 +1,6 @@
 //! The parent's calls on fds: making channels, writing without `SIGPIPE`.
 
-use core::ffi::CStr;
+use core::ffi::{CStr, c_int};
 use core::mem::MaybeUninit;
 
 use rustix::fd::{BorrowedFd, OwnedFd};
@@ -106,12 +106,16 @@ pub(crate) fn highest() -> i32 {
 }
 
 /// By libc's call: rustix takes it for one that can't fail.
-fn limits() -> Result<libc::rlimit, Errno> {
+pub(super) fn limits_of(resource: c_int) -> Result<libc::rlimit, Errno> {
     let mut limits = MaybeUninit::<libc::rlimit>::zeroed();
     // SAFETY: writes the limits.
-    super::check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limits.as_mut_ptr()) })?;
+    super::check(unsafe { libc::getrlimit(resource as _, limits.as_mut_ptr()) })?;
     // SAFETY: all zero is valid too.
     Ok(unsafe { limits.assume_init() })
+}
+
+fn limits() -> Result<libc::rlimit, Errno> {
+    limits_of(libc::RLIMIT_NOFILE as c_int)
 }
 
 fn as_number(limit: libc::rlim_t) -> i32 {

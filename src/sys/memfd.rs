@@ -13,11 +13,11 @@ pub(crate) fn sealed(bytes: &[u8]) -> Result<OwnedFd, (&'static str, Errno)> {
     #[cfg(linux)]
     {
         use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-        use rustix::process::{Resource, getrlimit};
         let failed = |call| move |errno: rustix::io::Errno| (call, Errno::from(errno));
-        // A write beyond the limit on files would be a signal that kills us.
-        let limit = getrlimit(Resource::Fsize).current;
-        if limit.is_some_and(|limit| bytes.len() as u64 > limit) {
+        // A write beyond the limit on files would be a signal that kills us. Where a
+        // filter lets nobody ask there is no limit, as for numbers of fds.
+        let limits = super::fd::limits_of(libc::RLIMIT_FSIZE as core::ffi::c_int);
+        if limits.is_ok_and(|limits| bytes.len() as u64 > limits.rlim_cur) {
             return Err(("pwrite to a memfd", Errno::FBIG));
         }
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;

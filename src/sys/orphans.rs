@@ -73,7 +73,7 @@ mod linux {
     const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 
     pub(super) fn lists_children() -> Result<bool, Errno> {
-        if !proc::is_ours() {
+        if proc::is_ours() != Ok(true) {
             return Ok(false);
         }
         match fd::open(c"/proc/thread-self/children", OFlags::RDONLY, Mode::empty()) {

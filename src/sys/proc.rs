@@ -13,7 +13,7 @@ pub(super) fn forked_without_exec(pid: c_int) -> Option<bool> {
 
     const PF_FORKNOEXEC: u64 = 0x40;
     let mut room = [0; PATH_SIZE];
-    let path = path_of(pid, "stat", &mut room)?;
+    let path = path_of(pid, "stat", &mut room).ok()?;
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let mut line = [0; 1024];
     let len = rustix::io::read(&file, &mut line).ok()?;
@@ -38,7 +38,7 @@ pub(crate) fn write_to_proc(pid: c_int, name: &str, text: &str) -> Result<(), Er
         use rustix::fs::{Mode, OFlags};
 
         let mut room = [0; PATH_SIZE];
-        let path = path_of(pid, name, &mut room).ok_or(Errno::NOENT)?;
+        let path = path_of(pid, name, &mut room)?;
         let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(rustix::io::write(&file, text.as_bytes()).map(drop)?)
     }
@@ -53,12 +53,15 @@ pub(crate) fn write_to_proc(pid: c_int, name: &str, text: &str) -> Result<(), Er
 #[cfg(linux)]
 const PATH_SIZE: usize = 32;
 
-/// `/proc/PID/name`. `None` where that would be somebody else's.
+/// `/proc/PID/name`. `ENOENT` where that would be somebody else's.
 #[cfg(linux)]
-fn path_of<'a>(pid: c_int, name: &str, room: &'a mut [u8; PATH_SIZE]) -> Option<&'a CStr> {
-    if !is_ours() {
-        return None;
-    }
+fn path_of<'a>(pid: c_int, name: &str, room: &'a mut [u8; PATH_SIZE]) -> Result<&'a CStr, Errno> {
+    let path = if is_ours()? { joined(pid, name, room) } else { None };
+    path.ok_or(Errno::NOENT)
+}
+
+#[cfg(linux)]
+fn joined<'a>(pid: c_int, name: &str, room: &'a mut [u8; PATH_SIZE]) -> Option<&'a CStr> {
     let mut digits = [0; 11];
     let digits = in_digits(pid, &mut digits)?;
     let mut at = 0;
@@ -72,10 +75,10 @@ fn path_of<'a>(pid: c_int, name: &str, room: &'a mut [u8; PATH_SIZE]) -> Option<
 /// Whether `/proc` has this process under its own number. In a pid namespace whose
 /// `/proc` is still that of the one around it, numbers there mean others.
 #[cfg(linux)]
-pub(super) fn is_ours() -> bool {
+pub(super) fn is_ours() -> Result<bool, Errno> {
     let (mut room, mut own) = ([core::mem::MaybeUninit::uninit(); PATH_SIZE], [0; 11]);
-    let link = rustix::fs::readlinkat_raw(rustix::fs::CWD, c"/proc/self", &mut room);
-    link.is_ok_and(|(link, _)| in_digits(super::process::own_pid(), &mut own) == Some(link))
+    let (link, _) = rustix::fs::readlinkat_raw(rustix::fs::CWD, c"/proc/self", &mut room)?;
+    Ok(in_digits(super::process::own_pid(), &mut own) == Some(link))
 }
 
 #[cfg(linux)]
