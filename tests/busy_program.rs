@@ -10,7 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
 
-use forkplan::Command;
+use forkplan::{Command, Signal};
+use rustix::event::{PollFd, PollFlags, poll};
 use support::{EXCLUSIONS, PATHS, write_program};
 
 /// Writes and runs a program, as a compiler or a test runner does.
@@ -80,5 +81,28 @@ fn a_program_by_fd_is_waited_for_too() {
         // Control: with a writer that stays it is an error.
         let _writer = File::options().append(true).open(&path).unwrap();
         assert_eq!(prepared.spawn().unwrap_err().raw_os_error(), Some(libc::ETXTBSY));
+    }
+}
+
+/// The kill comes when the child has said that the program is busy and nobody has heard
+/// it yet; the control is who is not killed.
+#[test]
+fn a_start_that_was_killed_is_not_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("program");
+    write_program(&path, "#!/bin/true\n", 0o755);
+    for is_killed in [true, false] {
+        let writer = File::options().append(true).open(&path).unwrap();
+        let starting = Command::new(&path).prepare().unwrap().start();
+        let notice = starting.notice().expect("there is a child");
+        poll(&mut [PollFd::new(&notice, PollFlags::IN)], None).unwrap();
+        if is_killed {
+            starting.signal(Signal::KILL).unwrap();
+        }
+        drop(writer);
+        match starting.finish().1 {
+            Ok(mut child) => assert!(child.wait().unwrap().success() && !is_killed),
+            Err(error) => assert!(error.raw_os_error() == Some(libc::ETXTBSY) && is_killed),
+        }
     }
 }

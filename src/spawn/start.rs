@@ -53,6 +53,7 @@ extern crate std;
 
 use core::mem::{self, ManuallyDrop};
 use core::ptr;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
@@ -109,6 +110,8 @@ pub struct Starting<'fd> {
     retired: Option<OwnedFd>,
     /// How long to wait before a busy program is tried again.
     sleep: Duration,
+    /// `SIGKILL` was sent: then it is not.
+    killed: AtomicBool,
 }
 
 impl<'fd> Prepared<'fd> {
@@ -139,6 +142,7 @@ impl<'fd> Prepared<'fd> {
             state: State::Told,
             retired: None,
             sleep: BUSY_SLEEP_MIN,
+            killed: AtomicBool::new(false),
         };
         let Starting { prepared, kept, .. } = &mut starting;
         let missing = prepared.require - prepared.features_to_start();
@@ -250,13 +254,16 @@ impl<'fd> Starting<'fd> {
     }
 
     /// Signals the child, on its way or past it. Until it has come to its program none
-    /// but `SIGKILL` and `SIGSTOP` has an effect. While a busy program waits to be tried
-    /// again there is nobody to signal.
+    /// but `SIGKILL` and `SIGSTOP` has an effect; after the first a busy program is not
+    /// tried again. While one waits for that there is nobody to signal.
     pub fn signal(&self, signal: impl Into<Signal>) -> Result<(), SignalError> {
         let signal = signal.into();
         match &self.state {
             State::Running(begun) => {
                 let sent = process::signal(begun.cloned.pid, pidfd(&begun.cloned), signal.number());
+                if sent.is_ok() && signal == Signal::KILL {
+                    self.killed.store(true, Ordering::Relaxed);
+                }
                 sent.map_err(|errno| match errno {
                     Errno::SRCH => SignalError::AlreadyExited,
                     errno => SignalError::Errno(errno.raw_os_error()),
@@ -286,7 +293,8 @@ impl<'fd> Starting<'fd> {
             },
             State::Busy { .. } => {}
         }
-        let Self { prepared, kept, state, sleep, .. } = self;
+        let Self { prepared, kept, state, sleep, killed, .. } = self;
+        let may_retry = *sleep <= BUSY_SLEEP_MAX && !*killed.get_mut();
         let mut opened = Opened::resume(prepared, kept);
         *state = match mem::replace(state, State::Told) {
             State::Running(begun) => match opened.conclude(begun) {
@@ -295,7 +303,7 @@ impl<'fd> Starting<'fd> {
                     State::Known(Ok(child))
                 }
                 Err(error) if opened.prepared.does_without(&error) => opened.go_again(kept),
-                Err(error) if error.is_busy() && *sleep <= BUSY_SLEEP_MAX => {
+                Err(error) if error.is_busy() && may_retry => {
                     let until = Instant::now() + *sleep;
                     *sleep *= 2;
                     *kept = opened.suspend();
