@@ -3,13 +3,16 @@
 //! own, and looked at afterwards.
 //!
 //! In a state each number is close-on-exec or not, and each of 0, 1 and 2 that is no
-//! source may be closed instead. Maps of seven have three states each: two that are
-//! opposites and one that changes from map to map. So have those of four where
-//! nothing is optimized, and there are no larger ones.
+//! source may be closed instead. In each state maps of up to five are carried out with
+//! every way of closing, larger ones with one of them in turn. Maps of seven have three
+//! states each: two that are opposites and one that changes from map to map. So have
+//! those of four where nothing is optimized, and there are no larger ones.
 //!
+//!     FORKPLAN_TEST_ALL_WAYS=6 cargo test --release --test proof_fd_kernel
 //!     FORKPLAN_TEST_TARGETS=7 cargo test --release --test proof_fd_kernel
 //!
-//! `FORKPLAN_TEST_ALL_STATES` is the size up to which maps have all states.
+//! `FORKPLAN_TEST_ALL_STATES` is the size up to which maps have all states,
+//! `FORKPLAN_TEST_ALL_WAYS` that up to which they have all ways of closing in each.
 //!
 //! `tests/solver_kernel.rs` shows that the model agrees with the kernel, also on
 //! wrong steps; here there is no model, only the request.
@@ -41,6 +44,7 @@ const SPARE: [i32; 2] = [7, 8];
 fn every_map_comes_about_in_the_kernels_hands() {
     let most = amount("FORKPLAN_TEST_TARGETS", optimized(6, 4)) as u32;
     let whole = amount("FORKPLAN_TEST_ALL_STATES", optimized(6, 3)) as u32;
+    let all_ways = amount("FORKPLAN_TEST_ALL_WAYS", 5) as u32;
     let threads = thread::available_parallelism().map_or(1, usize::from);
     // The next map is whoever's is done with its last one.
     let next = AtomicU64::new(0);
@@ -60,7 +64,8 @@ fn every_map_comes_about_in_the_kernels_hands() {
             let all = states(&map, targets);
             let some = [all[0], all[all.len() - 1], all[turn as usize * 7 % all.len()]];
             let states = if targets <= whole { &all[..] } else { &some[..] };
-            let checked = check(hands, &map, states, turn % 16 == 0 || targets <= 4);
+            let in_turn = (targets > all_ways).then_some(turn as usize);
+            let checked = check(hands, &map, states, in_turn, turn % 16 == 0 || targets <= 4);
             // The others need not go on.
             checked.inspect_err(|_| next.store(u64::MAX / 2, Ordering::Relaxed))?;
             mine = next.fetch_add(1, Ordering::Relaxed);
@@ -94,11 +99,13 @@ fn states(map: &[(i32, i32)], sources: u32) -> Vec<State> {
         .collect()
 }
 
-/// All ways of closing but the slowest, which reads a directory, unless asked to.
+/// In each state all ways of closing, or where it is `in_turn`, one of them, beginning
+/// with another. Without the slowest, which reads a directory, unless asked to.
 fn check(
     hands: &mut Hands,
     map: &[(i32, i32)],
     states: &[State],
+    in_turn: Option<usize>,
     listed: bool,
 ) -> Result<(), String> {
     let mut closings = vec![Closing::Each { below: WINDOW }, Closing::Keep];
@@ -108,11 +115,13 @@ fn check(
     if kernel_has_close_range() {
         closings.extend([Closing::Unshare, Closing::Range]);
     }
-    for closing in closings {
+    let ways = closings.len();
+    for (way, closing) in closings.into_iter().enumerate() {
         let mut fd_map = fd_map(map, closing);
         let plan = fd_map.solve().map_err(|error| error.to_string())?;
         let steps = all_steps(&plan);
-        for &state in states {
+        let (first, step) = in_turn.map_or((0, 1), |turn| ((turn + way) % ways, ways));
+        for &state in states.iter().skip(first).step_by(step) {
             let found = hands.carry_out(state, &steps)?;
             found
                 .and_then(|found| verify(map, closing, state, &found))

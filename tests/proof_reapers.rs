@@ -20,8 +20,11 @@ use pid_namespace::{in_a_pid_namespace, next_pid};
 use support::storm::{KINDS, SPAWNS};
 use support::{
     By, MAKERS, Maker, PATHS, amount, beside, fds_of_self, in_subprocess, in_subprocesses, marker,
-    no_child_is_left, pause, say, signal_set,
+    no_child_is_left, optimized, pause, say, signal_set,
 };
+
+/// Children of which somebody else gets the status.
+const SHORT: usize = optimized(2000, 400);
 
 /// Reaps whatever there is, once.
 fn reap_any(options: i32) {
@@ -61,7 +64,7 @@ fn waits_end_beside_a_thread_that_waits_for_all() {
         let before = fds_of_self();
         let reap = || reap_any(options);
         beside(reap, || {
-            let missed = check_that_waits_end(MAKERS[case / 2], amount(SPAWNS, 2000));
+            let missed = check_that_waits_end(MAKERS[case / 2], amount(SPAWNS, SHORT));
             // The premise: it took some from us.
             assert!(missed > 0);
         });
@@ -76,7 +79,7 @@ fn waits_end_where_sigchld_is_ignored() {
         // SAFETY: no handler; the process is the test's own.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
         let before = fds_of_self();
-        let children = amount(SPAWNS, 2000) / KINDS.len() * KINDS.len();
+        let children = amount(SPAWNS, SHORT) / KINDS.len() * KINDS.len();
         // The premise: nobody but the kernel reaps.
         assert_eq!(check_that_waits_end(MAKERS[case], children), children);
         assert!(no_child_is_left());

@@ -25,20 +25,20 @@ use rustix::fs::{SeekFrom, seek};
 use support::storm::{KINDS, SPAWNS, count_handlers, hits_in_children, hits_in_parent, in_a_storm};
 use support::{
     By, EXCLUSIONS, MAKERS, Maker, PATHS, STARTS, amount, beside, fds_of_self, in_subprocess,
-    in_subprocesses, marker, no_child_is_left, say,
+    in_subprocesses, marker, no_child_is_left, optimized, say,
 };
 
 #[test]
-fn ten_thousand_spawns_under_a_signal_storm_run_no_handler_and_leave_nothing() {
-    let name = "ten_thousand_spawns_under_a_signal_storm_run_no_handler_and_leave_nothing";
-    in_subprocess(name, || make_in_a_storm(By::Spawn, amount(SPAWNS, 10_000), 1));
+fn spawns_under_a_signal_storm_run_no_handler_and_leave_nothing() {
+    let name = "spawns_under_a_signal_storm_run_no_handler_and_leave_nothing";
+    in_subprocess(name, || make_in_a_storm(By::Spawn, amount(SPAWNS, optimized(10_000, 2000)), 1));
 }
 
 #[test]
 fn starts_under_a_signal_storm_run_no_handler_and_leave_nothing() {
     let name = "starts_under_a_signal_storm_run_no_handler_and_leave_nothing";
     in_subprocesses(name, STARTS.len(), |case| {
-        make_in_a_storm(STARTS[case], amount(SPAWNS, 4000), 5);
+        make_in_a_storm(STARTS[case], amount(SPAWNS, optimized(4000, 800)), 5);
     });
 }
 
@@ -191,7 +191,7 @@ fn no_fd_that_a_stranger_opens_meanwhile_reaches_a_child() {
     in_subprocesses(name, MAKERS.len(), |case| {
         marker();
         let leaked = AtomicUsize::new(0);
-        let each = amount(SPAWNS, 4000) / KINDS.len();
+        let each = amount(SPAWNS, optimized(4000, 800)) / KINDS.len();
         beside(
             || careless(&leaked),
             || {
