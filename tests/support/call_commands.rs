@@ -6,11 +6,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use forkplan::Channel::{self, Null, ReadPipe};
 use forkplan::{
-    Capabilities, Command, Features, FilterInstruction, IdRange, IoPriority, Namespaces, PassedFd,
-    Resource, Scheduler, Signal,
+    Capabilities, Command, Features, FilterInstruction, IdRange, Namespaces, PassedFd, Signal,
 };
 
-use super::{marker, own_cpu};
+use super::fault_commands::set_up_by_anybody;
+use super::marker;
 
 /// What the commands lend.
 pub(crate) struct Lent {
@@ -77,21 +77,7 @@ impl Lent {
     fn ordinary(&self) -> Command<'_> {
         let allow = FilterInstruction { code: 6, jt: 0, jf: 0, k: 0x7fff_0000 };
         let mut command = Command::new(marker());
-        command
-            .fd(0, Null)
-            .fchdir(PassedFd::borrowed(&self.root))
-            .umask(0o77)
-            .controlling_terminal(PassedFd::borrowed(&self.slave))
-            .foreground(PassedFd::borrowed(&self.slave))
-            .parent_death_signal(Signal::KILL)
-            .rlimit(Resource::CORE, 0, 0)
-            .nice(19)
-            .scheduler(Scheduler::Batch)
-            .cpu_affinity([own_cpu()])
-            .io_priority(IoPriority::Idle)
-            .no_new_privs()
-            .seccomp([allow])
-            .ignore_signals([Signal::USR1]);
+        set_up_by_anybody(&mut command, &self.root, &self.slave).seccomp([allow]);
         if let Some(ruleset) = &self.ruleset {
             command.landlock(PassedFd::borrowed(ruleset));
         }

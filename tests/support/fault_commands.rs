@@ -18,6 +18,28 @@ pub(crate) const ID: u32 = 12_345;
 /// Their groups.
 pub(crate) const GROUPS: [u32; 2] = [1, 2];
 
+/// Has a child that shares memory set up what anybody may ask for.
+pub(crate) fn set_up_by_anybody<'c, 'fd>(
+    command: &'c mut Command<'fd>,
+    root: &'fd File,
+    slave: &'fd File,
+) -> &'c mut Command<'fd> {
+    command
+        .fd(0, Null)
+        .fchdir(PassedFd::borrowed(root))
+        .umask(0o77)
+        .controlling_terminal(PassedFd::borrowed(slave))
+        .foreground(PassedFd::borrowed(slave))
+        .parent_death_signal(Signal::KILL)
+        .rlimit(Resource::CORE, 0, 0)
+        .nice(19)
+        .scheduler(Scheduler::Batch)
+        .cpu_affinity([own_cpu()])
+        .io_priority(IoPriority::Idle)
+        .no_new_privs()
+        .ignore_signals([Signal::USR1])
+}
+
 /// What the commands lend.
 pub(crate) struct Lent {
     /// For a map that needs every kind of step: two that change places and one
@@ -77,22 +99,7 @@ impl Lent {
     /// What anybody may ask for, but for files that the child opens.
     pub(crate) fn ordinary(&self) -> Command<'_> {
         let mut command = Command::new(end());
-        command
-            .fd(0, Null)
-            .fchdir(PassedFd::borrowed(&self.root))
-            .umask(0o77)
-            .controlling_terminal(PassedFd::borrowed(&self.slave))
-            .foreground(PassedFd::borrowed(&self.slave))
-            .parent_death_signal(Signal::KILL)
-            .rlimit(Resource::CORE, 0, 0)
-            .nice(19)
-            .scheduler(Scheduler::Batch)
-            .cpu_affinity([own_cpu()])
-            .io_priority(IoPriority::Idle)
-            .oom_score_adj(1000)
-            .no_new_privs()
-            .env_pid("PID")
-            .ignore_signals([Signal::USR1]);
+        set_up_by_anybody(&mut command, &self.root, &self.slave).oom_score_adj(1000).env_pid("PID");
         command
     }
 
