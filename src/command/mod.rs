@@ -63,10 +63,9 @@ pub(crate) use self::setup::{Directory, Groups, Setup};
 /// none, in order: a candidate that is not there (`ENOENT`, `ENOTDIR`) or may
 /// not be run (`EACCES`) makes way for the next, and if none runs, an `EACCES`
 /// is what is reported. Elements of `PATH` that are not absolute are taken from
-/// the child's directory; empty ones are passed over, and so are those that are longer than
-/// any path (`PATH_MAX`). A script with `#!` is the
-/// kernel's to run; a file that is no program (`ENOEXEC`) is an error, and no
-/// shell is tried.
+/// the child's directory; empty ones are passed over, and so are those that are
+/// longer than any path (`PATH_MAX`). A script with `#!` is the kernel's to run; a
+/// file that is no program (`ENOEXEC`) is an error, and no shell is tried.
 ///
 /// # Signals
 ///

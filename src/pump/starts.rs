@@ -66,10 +66,11 @@ impl Pump {
     /// [`Event::Made`](super::Event::Made) comes when the program was reached, and from
     /// then on it is a child like any other; before that it has no channels and no
     /// [handle](Self::child), but [`signal`](Self::signal), a deadline and a ladder
-    /// reach it, which is told after `Made`. Or [`Event::NotStarted`](super::Event::NotStarted) comes, and nothing
-    /// else. Either way [`take_prepared`](Self::take_prepared) gives the command back,
-    /// to be started again. A program that is open for writing is tried again for an
-    /// eighth of a second, as [`Prepared::spawn`] does, without blocking.
+    /// reach it, which is told after `Made`. Or
+    /// [`Event::NotStarted`](super::Event::NotStarted) comes, and nothing else. Either way
+    /// [`take_prepared`](Self::take_prepared) gives the command back, to be started
+    /// again. A program that is open for writing is tried again for an eighth of a
+    /// second, as [`Prepared::spawn`] does, without blocking.
     ///
     /// If the pump is dropped before, the child is killed; see
     /// [`Starting`](crate::Starting).
