@@ -154,19 +154,22 @@ fn a_copy_put_aside_finds_a_number_though_the_highest_target_is_the_last_possibl
     );
 }
 
+/// In a process of its own, for which nobody looks for leaks.
 #[test]
 fn what_was_opened_and_forgotten_is_not_what_the_next_child_gets() {
-    let (lent, given) = std::io::pipe().unwrap();
-    let mut command = Command::new("sh");
-    command.args(["-c", "echo hi; echo there >&5"]).fd(1, Channel::ReadPipe);
-    let mut prepared = command.fd(5, Channel::give(given)).prepare().unwrap();
-    for _ in 0..3 {
-        // Leaks its own ends of the channels, and may do no more than that.
-        std::mem::forget(prepared.open().unwrap());
-    }
-    let mut child = prepared.spawn().unwrap();
-    let said = std::fs::File::from(child.take(1).unwrap());
-    assert_eq!(std::io::read_to_string(said).unwrap(), "hi\n");
-    assert_eq!(std::io::read_to_string(lent).unwrap(), "there\n");
-    assert!(child.wait().unwrap().success());
+    in_subprocess("what_was_opened_and_forgotten_is_not_what_the_next_child_gets", || {
+        let (lent, given) = std::io::pipe().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo hi; echo there >&5"]).fd(1, Channel::ReadPipe);
+        let mut prepared = command.fd(5, Channel::give(given)).prepare().unwrap();
+        for _ in 0..3 {
+            // Leaks its own ends of the channels, and may do no more than that.
+            std::mem::forget(prepared.open().unwrap());
+        }
+        let mut child = prepared.spawn().unwrap();
+        let said = std::fs::File::from(child.take(1).unwrap());
+        assert_eq!(std::io::read_to_string(said).unwrap(), "hi\n");
+        assert_eq!(std::io::read_to_string(lent).unwrap(), "there\n");
+        assert!(child.wait().unwrap().success());
+    });
 }
