@@ -128,8 +128,10 @@ impl<'fd> Prepared<'fd> {
     ///
     /// A child's end costs a pipe more than one of `spawn`, and the table of fds is
     /// always copied: a [`Launcher`](crate::Launcher) is of no use here, for a parent
-    /// that runs on closes what the child is still to have. Allocates nothing,
-    /// started again. Where the child can't share memory with a parent that runs on
+    /// that runs on closes what the child is still to have. A program that another
+    /// thread writes meanwhile stays open in the copy until exec, so whoever runs it
+    /// finds it busy more often than beside `spawn`; it is tried again, as there.
+    /// Allocates nothing, started again. Where the child can't share memory with a parent that runs on
     /// (what must fork, [`oom_score_adj`](crate::Command::oom_score_adj), no
     /// `clone3`, no pidfd) it gets a copy.
     ///
