@@ -131,9 +131,10 @@ impl<'fd> Prepared<'fd> {
     /// that runs on closes what the child is still to have. A program that another
     /// thread writes meanwhile stays open in the copy until exec, so whoever runs it
     /// finds it busy more often than beside `spawn`; it is tried again, as there.
-    /// Allocates nothing, started again. Where the child can't share memory with a parent that runs on
-    /// (what must fork, [`oom_score_adj`](crate::Command::oom_score_adj), no
-    /// `clone3`, no pidfd) it gets a copy.
+    /// Allocates nothing, started again. Where the child can't share memory with a
+    /// parent that runs on (what must fork,
+    /// [`oom_score_adj`](crate::Command::oom_score_adj), no `clone3`, no pidfd) it gets a
+    /// copy.
     ///
     /// What is [required](crate::Command::require) is required here too: with
     /// [`SHARED_FILES`](crate::Features::SHARED_FILES) that is an error.
