@@ -90,8 +90,9 @@ impl Pump {
     /// Sets how long a child's channels may stay open after its exit, because a
     /// grandchild holds them. Then what lies in them is told (of a channel that is
     /// paused, nothing; of one into which more and more is written, a thousand reads),
-    /// they are closed, with [`CloseReason::Abandoned`], and the child has ended. `None`,
-    /// as without this call: as long as they are held.
+    /// they are closed, with [`CloseReason::Abandoned`], and the child has ended. Whoever
+    /// pauses one meanwhile, or leaves its fds untaken, is waited for. `None`, as without
+    /// this call: as long as they are held.
     pub fn set_drain_limit(
         &mut self,
         child: ChildKey,
@@ -295,7 +296,8 @@ impl Pump {
             let token = Token { child, part: Part::Channel(part) };
             let Some(source) = self.slots.source(token) else { continue };
             if source.reading && !source.stopped() {
-                source.last_words = Some(LastWords { reason, reads: LAST_READS_MAX });
+                // One whose process was its end is read to that already.
+                source.last_words.get_or_insert(LastWords { reason, reads: LAST_READS_MAX });
                 self.slots.give_turn(&mut self.turns, token, Readiness::READ);
             } else if source.reading || !self.close_half(token) {
                 self.close_channel(token, reason);
