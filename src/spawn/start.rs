@@ -327,7 +327,7 @@ impl<'fd> Starting<'fd> {
         loop {
             match begun.has_left(NOTICE_TICK) {
                 Some(true) => break,
-                Some(false) => {}
+                Some(false) => refusals = 0,
                 None if refusals < POLLS_REFUSED_MAX => {
                     refusals += 1;
                     thread::sleep(REPORT_TICK);
